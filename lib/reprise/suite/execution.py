@@ -10,7 +10,6 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import jupytext
@@ -21,7 +20,7 @@ from reprise.suite import evidence
 from reprise.suite.catalogue import Card, find_card, load_cards
 from reprise.suite.digest import digest
 from reprise.suite.errors import RepriseError
-from reprise.suite.house import House, write_atomically
+from reprise.suite.house import House, repository_url, write_atomically
 
 TIME_LIMIT_S = {"quick": 600, "full": 7200}
 STATES = ("not written", "never run", "stale", "edited by hand", "prose changed", "fresh")
@@ -42,15 +41,6 @@ class Outcome:
 
 
 # --- source and notebook ----------------------------------------------------------------------------------------------
-
-
-def repository_url() -> str:
-    """The project's public address, from the one place where it stands (pyproject.toml, project.urls)."""
-    for entry in metadata.metadata("reprise").get_all("Project-URL") or []:
-        name, _, url = entry.partition(", ")
-        if name == "Repository":
-            return url
-    raise RepriseError("pyproject.toml names no Repository under [project.urls]: add the line and install again.")
 
 
 def read_source(house: House, card: Card) -> NotebookNode:

@@ -2,8 +2,10 @@
 
 import os
 import tempfile
+import tomllib
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 
 from reprise.suite.errors import RepriseError
@@ -76,6 +78,22 @@ class House:
 
     def full_curves(self, slug: str) -> Path:
         return self.evidence / f"{slug}.full.npz"
+
+
+def repository_url(root: Path = PACKAGE.parents[1]) -> str:
+    """The project's public address from the one place where it stands, `project.urls` in pyproject.toml.
+
+    Without a checkout it is read from the installed package's metadata; "" where there is none.
+    """
+    if (root / "pyproject.toml").is_file():
+        urls = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {})
+    else:
+        try:
+            entries = metadata.metadata("reprise").get_all("Project-URL") or []
+        except metadata.PackageNotFoundError:
+            entries = []
+        urls = dict(entry.split(", ", 1) for entry in entries)
+    return urls.get("Repository", "").rstrip("/")
 
 
 def module_name(slug: str) -> str:

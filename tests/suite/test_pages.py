@@ -1,0 +1,186 @@
+"""The Sphinx extension, on a small site: what stands on its pages follows from cards and records."""
+
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from sphinx.testing.util import SphinxTestApp
+
+from reprise.suite import pages
+
+ADDRESS = "https://github.com/some-owner/some-name"
+CARD = """\
+slug: {slug}
+part: memory
+title: "{title}"
+authors: ["Ada A.", "Bo B.", "et al."]
+year: 2020
+venue: "Venue"
+arxiv: "{arxiv}"
+code: ""
+needs: []
+claims:
+  - {{id: first, says: "A < B & C.", paper: "not known", where: p, effect: e, unit: u, margin: 0.5, profile: quick}}
+  - {{id: second, says: Second., paper: "+3", where: p, effect: e, unit: u, margin: 0, profile: full}}
+  - {{id: third, says: Third., paper: "+9", where: abstract, out_of_reach: "needs a planet"}}
+"""
+ENTRY = {"claim": "first", "effects": [1.0, 1.2, 0.9, 1.1, 1.3], "mean": 1.1, "low": 0.9, "high": 1.3, "margin": 0.5}
+RECORD = {
+    "device": "CPU, 1 thread",
+    "seconds": 41.0,
+    "first_seed": 100,
+    "evidence": [ENTRY | {"verdict": "reproduced"}],
+}
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A repository with one written chapter and one that is planned."""
+    cards, book, notebooks = tmp_path / "lib/reprise/memory", tmp_path / "book", tmp_path / "notebooks/memory"
+    for folder in (cards, book, notebooks):
+        folder.mkdir(parents=True)
+    (cards / "written_one.yml").write_text(
+        CARD.format(slug="written-one", title="The <Written> One", arxiv="1234.5678")
+    )
+    (cards / "planned_one.yml").write_text(CARD.format(slug="planned-one", title="The Planned One", arxiv="2345.6789"))
+    (tmp_path / "pyproject.toml").write_text(
+        f'[project]\nname = "x"\nversion = "0.1"\n[project.urls]\nRepository = "{ADDRESS}"\n'
+    )
+    (tmp_path / "conf.py").write_text(
+        "extensions = ['myst_parser', 'reprise.suite.pages']\n"
+        "html_theme = 'sphinx_book_theme'\nexclude_patterns = ['_build']\n"
+    )
+    (tmp_path / "index.md").write_text(
+        "# Start\n\n```{tally}\n```\n\n```{scoreboard}\n```\n\n```{part-list} memory\n```\n\n"
+        "```{shell}\ngit clone ADDRESS x\n```\n\n```{citation}\n```\n\n{verdict}`weaker`\n\n"
+        "```{toctree}\nnotebooks/memory/written-one\n```\n"
+    )
+    # a page in place of the notebook, with the record beside it: the extension only asks whether the page exists
+    (notebooks / "written-one.md").write_text("# The Written One\n")
+    save_record(tmp_path, RECORD)
+    return tmp_path
+
+
+def save_record(root: Path, record: dict) -> None:
+    path = root / "notebooks/memory/written-one.ipynb"
+    path.write_text(json.dumps({"metadata": {"reprise": record}, "cells": [], "nbformat": 4, "nbformat_minor": 5}))
+
+
+def build(root: Path, fresh: bool = True) -> str:
+    """The front page's HTML; fails on any warning."""
+    if fresh:
+        shutil.rmtree(root / "_build", ignore_errors=True)
+    app = SphinxTestApp("html", srcdir=root, builddir=root / "_build")
+    try:
+        app.build()
+        assert app.warning.getvalue() == ""
+        return (Path(app.outdir) / "index.html").read_text(encoding="utf-8")
+    finally:
+        app.cleanup()
+
+
+def row(page: str, claim: str) -> str:
+    return re.search(rf'<tr id="written-one--{claim}".*?</tr>', page, re.S).group()
+
+
+def test_scoreboard_shows_figure_interval_and_verdict_of_every_claim(root):
+    page = build(root)
+    first = row(page, "first")
+    assert "A &lt; B &amp; C." in first
+    assert "not known" in first
+    assert "<strong>1.1</strong>" in first
+    assert "[0.9, 1.3]" in first
+    assert "✓ reproduced" in first
+    assert 'data-verdict="reproduced"' in first
+    assert 'data-verdict="not yet run"' in row(page, "second")
+    assert "decided by the full run" in row(page, "second")
+    assert "needs a planet" in row(page, "third")
+
+
+def test_claim_decided_by_the_full_run_takes_its_verdict_from_there(root):
+    entries = [ENTRY | {"verdict": "weaker"}, ENTRY | {"claim": "second", "verdict": "contradicted"}]
+    folder = root / "data/evidence"
+    folder.mkdir(parents=True)
+    (folder / "written-one.full.json").write_text(json.dumps(RECORD | {"evidence": entries}))
+    page = build(root)
+    assert 'data-verdict="contradicted"' in row(page, "second")
+    assert 'data-verdict="reproduced"' in row(page, "first")  # registered for the quick run
+    assert "weaker" in row(page, "first")
+
+
+def test_tally_counts_written_chapters_and_their_claims_only(root):
+    tally = re.search(r'<p class="reprise-tally">.*?</p>', build(root), re.S).group()
+    assert "1 of 2 chapters are written, with 3 claims" in tally
+    assert "✓ 1 reproduced" in tally
+
+
+def test_part_list_links_written_chapters_and_says_plainly_what_is_not_written(root):
+    page = build(root)
+    assert '<a href="notebooks/memory/written-one.html">The &lt;Written&gt; One</a>' in page
+    assert "not written yet" in page
+    planned = re.search(r'<ul class="reprise-planned">.*?</ul>', page, re.S).group()
+    assert "The Planned One" in planned
+    assert "Ada A. et al." in planned
+    assert "Written" not in planned
+
+
+def test_pages_follow_a_changed_record_without_a_fresh_build(root):
+    assert "✓ reproduced" in row(build(root), "first")
+    save_record(root, RECORD | {"evidence": [ENTRY | {"verdict": "inconclusive"}]})
+    assert "? inconclusive" in row(build(root, fresh=False), "first")
+
+
+def test_address_comes_from_pyproject_into_commands_citation_and_sitemap(root):
+    page = build(root)
+    assert f"clone {ADDRESS} x" in re.sub(r"<[^>]+>", "", page)
+    assert f"{{{ADDRESS}}}" in re.sub(r"<[^>]+>", "", page)
+    tree = ElementTree.parse(root / "_build/html/sitemap.xml")
+    places = {element.text for element in tree.iter("{http://www.sitemaps.org/schemas/sitemap/0.9}loc")}
+    assert places == {
+        f"https://some-owner.github.io/some-name/{name}.html" for name in ("index", "notebooks/memory/written-one")
+    }
+
+
+def test_verdict_role_makes_a_chip(root):
+    assert '<span class="reprise-verdict reprise-weaker">≳ weaker</span>' in build(root)
+
+
+def test_unknown_part_is_an_error_that_names_the_parts(root):
+    (root / "index.md").write_text("# Start\n\n```{part-list} memry\n```\n")
+    with pytest.raises(AssertionError, match="there is no part 'memry'; choose one of dynamics"):
+        build(root)
+
+
+def test_explorer_of_an_executed_notebook_is_read_frame_by_frame():
+    def model(name, state, **more):
+        return {"model_name": f"{name}Model", "state": state} | more
+
+    def image(data):
+        return model("Image", {"format": "webp"}, buffers=[{"data": data, "encoding": "base64", "path": ["value"]}])
+
+    state = {
+        "box": model(
+            "VBox", {"_dom_classes": ["reprise-explorer"], "children": ["IPY_MODEL_s", "IPY_MODEL_t", "IPY_MODEL_w"]}
+        ),
+        "s": model("SelectionSlider", {"description": "β", "_options_labels": ["1", "2"], "index": 1}),
+        "t": model("Stack", {"children": ["IPY_MODEL_a", "IPY_MODEL_b"]}),
+        "a": image("YQ=="),
+        "b": image("Yg=="),
+        "w": model("HTML", {"value": '<p class="reprise-explorer-alt">Move &amp; see.</p>'}),
+    }
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "box"}}
+    notebook = {
+        "metadata": {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": state}}},
+        "cells": [{"outputs": [{"data": view}]}, {}],
+    }
+    sliders, frames, words = pages.read_explorer(notebook)
+    assert sliders == [{"name": "β", "options": ["1", "2"], "index": 1}]
+    assert [(frame["data"], frame["format"], frame["name"]) for frame in frames] == [
+        (b"a", "webp", "β = 1"),
+        (b"b", "webp", "β = 2"),
+    ]
+    assert words == "Move &amp; see."
+    assert pages.read_explorer({"metadata": {}, "cells": []}) is None
