@@ -96,6 +96,18 @@ def test_audit_lets_effects_move_but_no_reproduced_verdict_fall(judge):
     assert judge(audit.audit, with_claim(record(GOOD), 2, VAGUE), record(GOOD))[1]
 
 
+def test_effects_made_of_wall_clock_times_may_move_but_not_turn_around(judge):
+    def timed(base):
+        base = copy.deepcopy(base)
+        base["evidence"][0]["is_timed"] = True
+        return base
+
+    lines, is_good = judge(audit.verify, timed(record(GOOD)), timed(with_claim(record(GOOD), 0, VAGUE)))
+    assert is_good
+    assert any("reproduced -> inconclusive" in line for line in lines)
+    assert not judge(audit.verify, timed(record(GOOD)), timed(with_claim(record(GOOD), 0, BAD)))[1]
+
+
 @pytest.mark.parametrize(("field", "value"), [("torch", "2.14.0"), ("processor", "b")])
 def test_the_same_machine_means_processor_threads_and_torch(field, value):
     assert audit.is_same_machine(record(GOOD), record(GOOD))

@@ -53,7 +53,9 @@ def test_file_is_named_without_a_link_where_no_address_is_known(monkeypatch):
 
 
 def test_the_address_is_that_of_the_checkout_or_of_the_package(monkeypatch, tmp_path):
-    (tmp_path / "pyproject.toml").write_text('[project]\n[project.urls]\nRepository = "https://example.org/one/name/"\n')
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\n[project.urls]\nRepository = "https://example.org/one/name/"\n'
+    )
     assert house.repository_url(tmp_path) == "https://example.org/one/name"
 
     class Metadata:

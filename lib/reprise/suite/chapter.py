@@ -75,8 +75,11 @@ class Run:
         """The settings of this run's profile."""
         return full if self.is_full else quick
 
-    def weigh(self, claim: str, effects) -> None:
+    def weigh(self, claim: str, effects, is_timed: bool = False) -> None:
         """Weigh one claim by its effects, one per seed of this run, in the order of `seeds`.
+
+        Args:
+            is_timed: the effects are made of wall-clock times, so that `verify` compares verdicts only.
 
         Raises:
             RepriseError: Unknown claim, weighed twice, not decidable at this profile, wrong number of effects, NaN.
@@ -89,7 +92,7 @@ class Run:
                 f"The claim {claim!r} is decided by the full profile only: put it under `if run.is_full`."
             )
         try:
-            finding = evidence.weigh(known, effects)
+            finding = evidence.weigh(known, effects, is_timed)
         except ValueError as error:
             raise RepriseError(f"{claim}: {error}") from error
         if len(finding.effects) != self.num_seeds:

@@ -24,7 +24,10 @@ MIN_SEEDS = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """What one run says of one claim: effects per seed, the 95 % interval of their mean, the verdict."""
+    """What one run says of one claim: effects per seed, the 95 % interval of their mean, the verdict.
+
+    `is_timed` marks effects made of wall-clock times, which no second run repeats to the last digit.
+    """
 
     claim: str
     effects: tuple[float, ...]
@@ -33,6 +36,7 @@ class Finding:
     high: float
     margin: float
     verdict: str
+    is_timed: bool = False
 
 
 def interval(effects, confidence: float = 0.95) -> tuple[float, float, float]:
@@ -70,7 +74,7 @@ def verdict(low: float, high: float, margin: float) -> str:
     return "inconclusive"
 
 
-def weigh(claim: Claim, effects) -> Finding:
+def weigh(claim: Claim, effects, is_timed: bool = False) -> Finding:
     """Judge one claim. Raises ValueError for effects that cannot be judged, or too few of them."""
     values = _flat(effects)
     if claim.margin is None:
@@ -78,7 +82,8 @@ def weigh(claim: Claim, effects) -> Finding:
     if len(values) < MIN_SEEDS:
         raise ValueError(f"The claim {claim.id!r} got {len(values)} effects: at least {MIN_SEEDS} seeds are needed.")
     mean, low, high = interval(values)
-    return Finding(claim.id, tuple(values), mean, low, high, claim.margin, verdict(low, high, claim.margin))
+    word = verdict(low, high, claim.margin)
+    return Finding(claim.id, tuple(values), mean, low, high, claim.margin, word, is_timed)
 
 
 def _flat(effects) -> list[float]:
@@ -207,5 +212,6 @@ def as_text(card: Card, record: dict) -> str:
 
 
 def entries(findings: list[Finding]) -> list[dict]:
-    """Findings as plain JSON objects."""
-    return [asdict(finding) | {"effects": list(finding.effects)} for finding in findings]
+    """Findings as plain JSON objects; `is_timed` stands only where it is true."""
+    plain = [asdict(finding) | {"effects": list(finding.effects)} for finding in findings]
+    return [{name: value for name, value in entry.items() if name != "is_timed" or value} for entry in plain]

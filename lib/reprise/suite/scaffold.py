@@ -78,6 +78,8 @@ first_seed = 100  # evidence starts here; seeds 0 to 99 were for tuning
 ```
 
 ```{{code-cell}} ipython3
+:tags: [hide-input]
+
 from reprise.{part} import {module}
 from reprise.suite import begin, explore, plots, say, show
 
