@@ -65,6 +65,7 @@ def test_ctrl_c_keeps_finished_chapters_and_half_writes_nothing(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores Ctrl-C
     )
     deadline = time.monotonic() + 90
     while not made.notebook("memory", "tiny-a").exists() and time.monotonic() < deadline:
