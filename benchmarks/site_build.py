@@ -43,7 +43,8 @@ def add_synthetic(house: House, root: Path, total: int) -> None:
             continue
         model = next(models)
         text = house.notebook(model.part, model.slug).read_text()
-        text = re.sub(rf"{model.slug}-(\w+)", rf"{card.slug}-\1", text)  # labels are unique in a book
+        # labels are unique in a book
+        text = re.sub(r"(:label: |\{solution-start\} )([\w-]+)", rf"\g<1>\g<2>-{card.slug}", text)
         target = root / f"notebooks/{card.part}/{card.slug}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
