@@ -24,6 +24,7 @@ def package(tmp_path):
         "blocks/near.py": "from .deep import h\n\ndef g(x):\n    return h(x)\n",
         "blocks/deep.py": "def h(x):\n    return x + 1\n",
         "blocks/far.py": "def far(x):\n    return x\n",
+        "suite/__init__.py": "def slide(x):\n    return x\n",
     }
     for name, text in files.items():
         path = tmp_path / name
@@ -112,3 +113,22 @@ def test_chapters_reach_what_the_suite_loads_late():
     names = {p.name for p in reached_modules("from reprise.suite import begin")}
     assert {"chapter.py", "plots.py", "explorers.py", "source.py", "evidence.py"} <= names
     assert not {"runner.py", "cli.py", "execution.py", "audit.py"} & names
+
+
+@pytest.mark.parametrize(("profile", "changes"), [("quick", True), ("full", False)])
+def test_the_machinery_that_draws_pages_counts_for_quick_runs_alone(package, profile, changes):
+    cells = [*CELLS, "from reprise.suite import slide\n"]
+
+    def stamp():
+        return digest(find_card("modern-hopfield"), cells, package, profile)
+
+    before = stamp()
+    (package / "suite/__init__.py").write_text("def slide(x):\n    return 2 * x\n")
+    assert (stamp() != before) == changes
+
+
+def test_the_method_counts_for_full_runs_too(package):
+    before = digest(find_card("modern-hopfield"), CELLS, package, "full")
+    path = package / "blocks/deep.py"
+    path.write_text(path.read_text().replace("return ", "return 2 * "))
+    assert digest(find_card("modern-hopfield"), CELLS, package, "full") != before

@@ -128,7 +128,7 @@ def _status(options) -> int:
         odd += state != "fresh"
         full = read_record(card.slug, "full", house)
         note = "no full run" if full is None else "full run on record"
-        if full and full["digest"] != source_digest(card, read_source(house, card)):
+        if full and full["digest"] != source_digest(card, read_source(house, card), "full"):
             note = "full run of an earlier version on record"
         print(f"{card.slug:36} {state:15} {note}")
         if options.budget:

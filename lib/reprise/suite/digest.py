@@ -16,12 +16,14 @@ from reprise.suite.errors import RepriseError
 from reprise.suite.house import PACKAGE
 
 
-def digest(card: Card, code_cells: list[str], package: Path = PACKAGE) -> str:
+def digest(card: Card, code_cells: list[str], package: Path = PACKAGE, profile: str = "quick") -> str:
     """Digest of one chapter, 64 hexadecimal characters.
 
     Args:
         code_cells: sources of the code cells, in order.
         package: folder of the `reprise` package whose modules are reached.
+        profile: "full" leaves `reprise.suite` out. A full run keeps numbers and no page, and half an hour is too much
+            for a better slider; that its verdicts follow from its effects is tested on every record.
     Raises:
         RepriseError: A cell or module is not valid Python.
     """
@@ -33,6 +35,8 @@ def digest(card: Card, code_cells: list[str], package: Path = PACKAGE) -> str:
         state.update(f"\n#cell {canonical(tree)}".encode())
         _reach(tree, package, package, reached)
     for path in sorted(reached):
+        if profile == "full" and path.relative_to(package).parts[0] == "suite":
+            continue
         text = _module(path, path.stat().st_mtime_ns)[1]
         state.update(f"\n#{path.relative_to(package).as_posix()} {text}".encode())
     return state.hexdigest()

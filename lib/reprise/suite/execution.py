@@ -79,10 +79,10 @@ def _setup_cell() -> NotebookNode:
     return nbformat.v4.new_code_cell(code, metadata={"tags": ["remove-cell"], "reprise_setup": True})
 
 
-def source_digest(card: Card, notebook: NotebookNode) -> str:
-    """Digest (see `reprise.suite.digest`) of a chapter read by `read_source`."""
+def source_digest(card: Card, notebook: NotebookNode, profile: str = "quick") -> str:
+    """Digest (see `reprise.suite.digest`) of a run of a chapter read by `read_source`."""
     cells = [c.source for c in notebook.cells if c.cell_type == "code" and not c.metadata.get("reprise_setup")]
-    return digest(card, cells)
+    return digest(card, cells, profile=profile)
 
 
 def seal(notebook: NotebookNode) -> str:
@@ -182,7 +182,7 @@ def _execute(house, slug, profile, device, first_seed, time_limit_s) -> tuple[No
 
     card = find_card(slug, house)
     source = read_source(house, card)
-    stamp = source_digest(card, source)
+    stamp = source_digest(card, source, profile)
     failed = house.build / "failed" / f"{slug}.ipynb"
     failed.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="reprise-") as scratch:
