@@ -154,8 +154,9 @@ class Run:
         if card.code:
             links.append(f"official code: {_code_link(card.code)}")
         needs = ", ".join(f"<code>{slug}</code>" for slug in card.needs) or "none"
-        found = "this GPU" if self.device.type == "cuda" else "no GPU"
-        device = html.escape(_device_name(self.device)) + (f" (<code>auto</code> found {found})" if self.is_auto else "")
+        device = html.escape(_device_name(self.device))
+        if self.is_auto:
+            device += f" (<code>auto</code> found {'this GPU' if self.device.type == 'cuda' else 'no GPU'})"
         minutes = _reading_minutes(card)
         rows = [
             ("Paper", f"<em>{html.escape(card.title)}</em>, {html.escape(', '.join(card.authors))} "

@@ -73,13 +73,12 @@ def read_source(house: House, card: Card) -> NotebookNode:
 SETUP = """\
 # Installs the library where it is missing (Colab, a bare kernel). The numbers are what the long cells below took on
 # record, in seconds, so that a live run can show how far it is.
-import importlib.util
-
-if importlib.util.find_spec("reprise") is None:
-    print("Installing the library and what it lacks here; this may take a minute or two.")
+try:
+    from reprise.suite import progress
+except ImportError:
+    print("Installing the library and what it needs; this may take a minute or two.")
     %pip install -q "reprise @ git+{address}"
-
-from reprise.suite import progress
+    from reprise.suite import progress
 
 progress.watch({seconds})"""
 
