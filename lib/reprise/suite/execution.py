@@ -76,8 +76,11 @@ SETUP = """\
 try:
     from reprise.suite import progress
 except ImportError:
+    import sys
+
     print("Installing the library and what it needs; this may take a minute or two.")
     %pip install -q "reprise @ git+{address}"
+    sys.modules.pop("reprise", None)  # until now the name may have stood for a folder
     from reprise.suite import progress
 
 progress.watch({seconds})"""
