@@ -180,7 +180,7 @@ def _client(house: House, scheduler: str | None, workers: int):
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port, so that two runs do not meet
             memory_limit=0,
             silence_logs=logging.CRITICAL,
             local_directory=str(house.build / "dask"),
