@@ -186,8 +186,12 @@ def _client(house: House, scheduler: str | None, workers: int):
             local_directory=str(house.build / "dask"),
             resources={"GPU": 1},
         )
-    with cluster, Client(cluster) as client:
-        yield client
+    try:
+        with Client(cluster) as client:
+            yield client
+    finally:
+        with contextlib.suppress(TimeoutError):  # on a busy machine workers are slow to leave, and no chapter waits
+            cluster.close()
 
 
 @contextlib.contextmanager
