@@ -1,6 +1,7 @@
 """One chapter executed: the record, the states, and every fault that leaves the old notebook as it was."""
 
 import errno
+import json
 import os
 import threading
 import time
@@ -9,7 +10,7 @@ import nbformat
 import pytest
 from tiny import chapter, fence, make_house
 
-from reprise.suite import execution, house
+from reprise.suite import execution, house, progress
 from reprise.suite.catalogue import find_card
 from reprise.suite.errors import RepriseError
 from reprise.suite.evidence import MIME, read_record
@@ -73,7 +74,23 @@ def test_an_executed_notebook_carries_no_trace_of_the_runner(executed):
 def test_the_first_code_cell_installs_from_the_one_address(executed):
     first = next(c for c in notebook_of(executed).cells if c.cell_type == "code")
     assert f"git+{repository_url()}" in first.source
-    assert 'find_spec("reprise") is None' in first.source
+    assert first.source.startswith("# Installs the library where it is missing")
+
+
+def test_the_seconds_of_long_cells_go_with_the_notebook(tmp_path, monkeypatch):
+    """They stand in the record and in the first cell, survive new prose, and are no reason to run anything again."""
+    monkeypatch.setattr(progress, "LONG_S", 1)
+    made = make_house(tmp_path, {"tiny-a": chapter("tiny-a", "import time\ntime.sleep(1.2)")})
+    assert execute("tiny-a", root=str(made.root)).is_ok
+    name = progress.fingerprint("import time\ntime.sleep(1.2)")
+    times = read_record("tiny-a", "quick", made)["cell_seconds"]
+    assert times[name] in (1, 2)
+    assert state(made) == "fresh"
+    edit_source(made, "Some prose.", "Some better prose.")
+    refresh_prose(made, find_card("tiny-a", made))
+    assert state(made) == "fresh"
+    first = next(c for c in notebook_of(made).cells if c.cell_type == "code")
+    assert f"progress.watch({json.dumps(times)})" in first.source
 
 
 def test_an_executed_chapter_is_fresh(executed):

@@ -1,4 +1,4 @@
-"""Many chapters: failures stay alone, Ctrl-C keeps what is finished, a real Dask scheduler does the same."""
+"""Many chapters on this machine: failures stay alone, Ctrl-C keeps what is finished; test_cluster.py goes beyond."""
 
 import os
 import signal
@@ -82,26 +82,3 @@ def test_ctrl_c_keeps_finished_chapters_and_half_writes_nothing(tmp_path):
 def test_a_scheduler_that_does_not_answer_is_named(three):
     with pytest.raises(RepriseError, match="No Dask scheduler answers at tcp://127.0.0.1:1"):
         run_chapters(three, ["tiny-a"], scheduler="tcp://127.0.0.1:1")
-
-
-def test_a_worker_killed_in_the_middle_loses_nothing(tmp_path):
-    """Two real worker processes behind a real scheduler; one is killed while it executes."""
-    import threading
-
-    from distributed import LocalCluster
-
-    slow = "import time; time.sleep(4)"
-    made = make_house(tmp_path, {slug: chapter(slug, slow) for slug in ("tiny-a", "tiny-b")})
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        victim = next(iter(cluster.workers.values()))
-
-        def kill():
-            time.sleep(3)
-            os.kill(victim.pid, signal.SIGKILL)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        outcomes = run_chapters(made, ["tiny-a", "tiny-b"], scheduler=cluster.scheduler_address, report=lambda _: None)
-        killer.join()
-    assert all(outcome.is_ok for outcome in outcomes), outcomes
-    assert all(made.notebook("memory", slug).is_file() for slug in ("tiny-a", "tiny-b"))

@@ -17,6 +17,7 @@ from reprise.suite.errors import RepriseError
 from reprise.suite.house import House
 
 PROFILES = catalogue.PROFILES
+_THREADS = torch.get_num_threads()  # what this machine gives, before a quick run takes one
 
 
 def begin(slug: str, profile: str = "quick", device: str = "auto", first_seed: int = 100, num_seeds: int = 5) -> "Run":
@@ -45,9 +46,10 @@ def begin(slug: str, profile: str = "quick", device: str = "auto", first_seed: i
         raise RepriseError('device = "cuda" finds no GPU here: use "auto" or "cpu", or start a runtime with a GPU.')
     _keep_freed_memory()
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    if profile == "quick" and chosen == "cpu":
-        torch.set_num_threads(1)
-    return Run(card, profile, torch.device(chosen), first_seed, num_seeds)
+    threads = 1 if profile == "quick" and chosen == "cpu" else _THREADS
+    if threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+    return Run(card, profile, torch.device(chosen), first_seed, num_seeds, is_auto=device == "auto")
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Run:
     device: torch.device
     first_seed: int
     num_seeds: int
+    is_auto: bool = False  # the device was left to us
     findings: dict[str, evidence.Finding] = field(default_factory=dict, repr=False)
     curves: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -151,6 +154,9 @@ class Run:
         if card.code:
             links.append(f"official code: {_code_link(card.code)}")
         needs = ", ".join(f"<code>{slug}</code>" for slug in card.needs) or "none"
+        device = html.escape(_device_name(self.device))
+        if self.is_auto:
+            device += f" (<code>auto</code> found {'this GPU' if self.device.type == 'cuda' else 'no GPU'})"
         minutes = _reading_minutes(card)
         rows = [
             ("Paper", f"<em>{html.escape(card.title)}</em>, {html.escape(', '.join(card.authors))} "
@@ -160,7 +166,7 @@ class Run:
             *([("Reading time", f"about {minutes} minutes")] if minutes else []),
             ("Runs on", "one CPU core in about a minute (<code>quick</code>); a GPU in ten minutes or a CPU in half an "
                         "hour (<code>full</code>)"),
-            ("This run", f"profile <code>{self.profile}</code>, {html.escape(_device_name(self.device))}, "
+            ("This run", f"profile <code>{self.profile}</code>, {device}, "
                          f"seeds {self.seeds[0]} to {self.seeds[-1]}"),
         ]  # fmt: skip
         return (

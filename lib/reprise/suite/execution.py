@@ -16,7 +16,7 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from reprise.suite import evidence
+from reprise.suite import evidence, progress
 from reprise.suite.catalogue import Card, find_card, load_cards
 from reprise.suite.digest import digest
 from reprise.suite.errors import RepriseError
@@ -60,23 +60,37 @@ def read_source(house: House, card: Card) -> NotebookNode:
         raise RepriseError(f"{path} is not a MyST-Markdown notebook: {error}") from error
     cells = [cell for cell in notebook.cells if not cell.metadata.get("reprise_setup")]
     first = next((i for i, cell in enumerate(cells) if cell.cell_type == "code"), len(cells))
-    cells.insert(first, _setup_cell())
+    cells.insert(first, nbformat.v4.new_code_cell("", metadata={"tags": ["remove-cell"], "reprise_setup": True}))
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number:03}"
     notebook.cells = cells
+    _set_up(notebook, {})
     notebook.metadata.pop("jupytext", None)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
 
 
-def _setup_cell() -> NotebookNode:
-    code = (
-        "# Installs the library where it is missing (Colab, a bare kernel); does nothing elsewhere.\n"
-        "import importlib.util\n\n"
-        'if importlib.util.find_spec("reprise") is None:\n'
-        f'    %pip install -q "reprise @ git+{repository_url()}"'
-    )
-    return nbformat.v4.new_code_cell(code, metadata={"tags": ["remove-cell"], "reprise_setup": True})
+SETUP = """\
+# Installs the library where it is missing (Colab, a bare kernel). The numbers are what the long cells below took on
+# record, in seconds, so that a live run can show how far it is.
+try:
+    from reprise.suite import progress
+except ImportError:
+    import sys
+
+    print("Installing the library and what it needs; this may take a minute or two.")
+    %pip install -q "reprise @ git+{address}"
+    sys.modules.pop("reprise", None)  # until now the name may have stood for a folder
+    from reprise.suite import progress
+
+progress.watch({seconds})"""
+
+
+def _set_up(notebook: NotebookNode, cell_seconds: dict[str, int]) -> NotebookNode:
+    """Write the notebook's first code cell; `cell_seconds` as in the record."""
+    setup = next(cell for cell in notebook.cells if cell.metadata.get("reprise_setup"))
+    setup.source = SETUP.format(address=repository_url(), seconds=json.dumps(dict(cell_seconds)))
+    return notebook
 
 
 def source_digest(card: Card, notebook: NotebookNode, profile: str = "quick") -> str:
@@ -108,6 +122,7 @@ def state_of(house: House, card: Card) -> str:
         return "stale"
     if record.get("seal") != seal(executed):
         return "edited by hand"
+    _set_up(source, record.get("cell_seconds", {}))
     return "fresh" if _same_text(source, executed) else "prose changed"
 
 
@@ -127,6 +142,7 @@ def refresh_prose(house: House, card: Card) -> None:
     for fresh, kept in zip(new, old, strict=True):
         fresh.outputs, fresh.execution_count = kept.outputs, kept.execution_count
     source.metadata = executed.metadata
+    _set_up(source, source.metadata.reprise.get("cell_seconds", {}))
     source.metadata.reprise["seal"] = seal(source)
     write_notebook(path, source)
 
@@ -218,12 +234,25 @@ def _execute(house, slug, profile, device, first_seed, time_limit_s) -> tuple[No
                 "`reprise status --budget` and run it again."
             ) from error
         notebook = nbformat.read(after, as_version=4)
+    cell_seconds = _cell_seconds(notebook)
     _clean(notebook)
+    _set_up(notebook, cell_seconds)
     record = _lift(notebook)
     record |= {"digest": stamp, "seconds": round(watch.seconds, 1), "peak_mb": round(watch.peak_mb)}
+    record["cell_seconds"] = cell_seconds
     record["seal"] = seal(notebook)
     notebook.metadata["reprise"] = record
     return notebook, watch.peak_mb
+
+
+def _cell_seconds(notebook: NotebookNode) -> dict[str, int]:
+    """Seconds of the long cells, by the fingerprint of their source, as papermill measured them."""
+    taken = {
+        progress.fingerprint(cell.source): round(cell.metadata.get("papermill", {}).get("duration") or 0)
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    }
+    return {name: seconds for name, seconds in taken.items() if seconds >= progress.LONG_S}
 
 
 def _clean(notebook: NotebookNode) -> None:
@@ -254,7 +283,7 @@ def _keep(house: House, slug: str, profile: str, notebook: NotebookNode, folder:
     curves = record.pop("curves", None)
     if profile == "full":
         place = folder or house.evidence
-        kept = {name: value for name, value in record.items() if name != "seal"}
+        kept = {name: value for name, value in record.items() if name not in ("seal", "cell_seconds")}
         if curves:
             write_atomically(place / f"{slug}.full.npz", base64.b64decode(curves))
         write_atomically(place / f"{slug}.full.json", json.dumps(kept, indent=1) + "\n")

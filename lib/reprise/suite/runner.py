@@ -1,4 +1,7 @@
-"""Many chapters at once: Dask workers, a line per finished chapter, and nothing lost when one fails."""
+"""Many chapters at once: Dask workers, a line per finished chapter, and nothing lost when one fails.
+
+Workers of this machine execute chapters in the repository itself; those of a cluster get each chapter as a parcel.
+"""
 
 import contextlib
 import logging
@@ -11,6 +14,7 @@ import time
 from reprise.suite.errors import RepriseError
 from reprise.suite.execution import Outcome, execute
 from reprise.suite.house import House
+from reprise.suite.parcel import execute_parcel, pack, unpack
 
 
 def run_chapters(
@@ -31,7 +35,8 @@ def run_chapters(
 
     Args:
         folder: where notebooks go, see `reprise.suite.execution.execute`.
-        scheduler: address of a Dask scheduler; None starts one-thread workers here, one per core.
+        scheduler: address of a Dask scheduler, whose workers need the library but no folder of ours; None starts
+            one-thread workers here, one per core.
         workers: number of local workers.
         needs_gpu: ask for the Dask resource `GPU: 1` (the workers have to be started with it).
     Raises:
@@ -42,30 +47,34 @@ def run_chapters(
         return []
     from distributed import as_completed
 
-    arguments = {
-        "root": str(house.root),
-        "profile": profile,
-        "device": device,
-        "first_seed": first_seed,
-        "folder": folder,
-        "time_limit_s": time_limit_s,
-    }
+    arguments = {"device": device, "first_seed": first_seed, "time_limit_s": time_limit_s}
     outcomes: dict[str, Outcome] = {}
     with _client(house, scheduler, min(workers or os.cpu_count() or 1, len(slugs))) as client, _Ticker(slugs) as ticker:
-        futures = {
-            client.submit(
-                execute, slug, **arguments, key=f"{slug}-{time.time_ns()}", pure=False, retries=2,
-                resources={"GPU": 1} if needs_gpu else None,
-            ): slug
-            for slug in slugs
-        }  # fmt: skip
+
+        def submit(slug: str):
+            options = {"key": f"{slug}-{time.time_ns()}", "pure": False, "retries": 2}
+            options["resources"] = {"GPU": 1} if needs_gpu else None
+            if scheduler:
+                parcel = pack(house, slug, profile)
+                return client.submit(execute_parcel, parcel, has_folder=folder is not None, **arguments, **options)
+            own = {"root": str(house.root), "profile": profile, "folder": folder}
+            return client.submit(execute, slug, **own, **arguments, **options)
+
+        def note(outcome: Outcome) -> None:
+            outcomes[outcome.slug] = outcome
+            ticker.say(_line(outcome, len(outcomes), len(slugs)), report)
+
+        futures = {}
+        for slug in slugs:
+            try:
+                futures[submit(slug)] = slug
+            except RepriseError as error:
+                note(Outcome(slug, error=str(error)))
+        if lack := _lack(client, needs_gpu):
+            ticker.say(lack, report)
         try:
             for future in as_completed(futures):
-                slug = futures[future]
-                error = future.exception()
-                outcome = Outcome(slug, error=f"its worker was lost ({error})") if error else future.result()
-                outcomes[slug] = outcome
-                ticker.say(_line(outcome, len(outcomes), len(slugs)), report)
+                note(_outcome(future, futures[future], house, folder))
         except KeyboardInterrupt:
             client.cancel(list(futures), force=True)
             left = [slug for slug in slugs if slug not in outcomes]
@@ -75,6 +84,34 @@ def run_chapters(
             )
             raise
     return [outcomes[slug] for slug in slugs]
+
+
+def _outcome(future, slug: str, house: House, folder: str | None) -> Outcome:
+    """What became of one chapter; files that a cluster's worker made are put in their place here."""
+    error = future.exception()
+    if isinstance(error, ImportError):
+        return Outcome(slug, error=f"the cluster cannot load the library ({error}): install the same commit there.")
+    if error is not None:
+        return Outcome(slug, error=f"its worker was lost ({error})")
+    result = future.result()
+    if isinstance(result, Outcome):
+        return result
+    outcome, made = result
+    try:
+        unpack(made, house, folder)
+    except RepriseError as refused:
+        return Outcome(slug, outcome.seconds, outcome.peak_mb, error=str(refused))
+    return outcome
+
+
+def _lack(client, needs_gpu: bool) -> str:
+    """What the cluster would need for the chapters to begin; empty where it has it. It may still be growing."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if not workers:
+        return "Waiting for a worker: start one by `dask worker ADDRESS`."
+    if needs_gpu and not any(worker["resources"].get("GPU", 0) >= 1 for worker in workers):
+        return 'Waiting for a worker with a GPU: start one by `dask worker ADDRESS --resources "GPU=1"`.'
+    return ""
 
 
 def _line(outcome: Outcome, number: int, total: int) -> str:
@@ -143,14 +180,18 @@ def _client(house: House, scheduler: str | None, workers: int):
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port, so that two runs do not meet
             memory_limit=0,
             silence_logs=logging.CRITICAL,
             local_directory=str(house.build / "dask"),
             resources={"GPU": 1},
         )
-    with cluster, Client(cluster) as client:
-        yield client
+    try:
+        with Client(cluster) as client:
+            yield client
+    finally:
+        with contextlib.suppress(TimeoutError):  # on a busy machine workers are slow to leave, and no chapter waits
+            cluster.close()
 
 
 @contextlib.contextmanager
