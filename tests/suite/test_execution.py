@@ -239,3 +239,17 @@ def test_a_file_that_is_no_notebook_is_named(tmp_path):
     outcome = execute("tiny-a", root=str(tmp_path))
     assert "tiny-a.md" in outcome.error
     del made
+
+
+def test_what_stands_below_the_evidence_ages_no_full_run(executed):
+    """A full run's record is made by then; a figure drawn from it is written later."""
+    card = find_card("tiny-a", executed)
+    source = read_source(executed, card)
+    stamps = [execution.source_digest(card, source, profile) for profile in ("quick", "full")]
+    below = nbformat.v4.new_code_cell("run.full_record()")
+    source.cells.append(below)
+    new = [execution.source_digest(card, source, profile) for profile in ("quick", "full")]
+    assert new[0] != stamps[0]
+    assert new[1] == stamps[1]
+    source.cells.insert(next(i for i, c in enumerate(source.cells) if c.cell_type == "code"), below)
+    assert execution.source_digest(card, source, "full") != stamps[1]

@@ -94,8 +94,14 @@ def _set_up(notebook: NotebookNode, cell_seconds: dict[str, int]) -> NotebookNod
 
 
 def source_digest(card: Card, notebook: NotebookNode, profile: str = "quick") -> str:
-    """Digest (see `reprise.suite.digest`) of a run of a chapter read by `read_source`."""
+    """Digest (see `reprise.suite.digest`) of a run of a chapter read by `read_source`.
+
+    That of a full run ends with the cell that shows its evidence: what stands below draws, from the record too.
+    """
     cells = [c.source for c in notebook.cells if c.cell_type == "code" and not c.metadata.get("reprise_setup")]
+    if profile == "full":
+        shows = [number for number, cell in enumerate(cells, 1) if "run.evidence()" in cell]
+        cells = cells[: shows[0]] if shows else cells
     return digest(card, cells, profile=profile)
 
 
