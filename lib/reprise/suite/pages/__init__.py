@@ -1,7 +1,9 @@
 """Sphinx extension of the book: pages that read cards and records when the site is built.
 
-Directives: `scoreboard`, `part-list PART`, `tally`, `front-explorer SLUG`, `shell` (a code block in which ADDRESS
-stands for the repository's), `citation`; role: `verdict`. The repository's address is read from `pyproject.toml` alone.
+Directives: `scoreboard`, `summary`, `map`, `part-list PART`, `tally`, `front-explorer SLUG`, `shell` (a code
+block in which ADDRESS stands for the repository's), `citation`; role: `verdict`. Every chapter gets a section that
+says how to cite it, every page what a link to it shows elsewhere. The repository's address is read from
+`pyproject.toml` alone.
 """
 
 import base64
@@ -9,7 +11,6 @@ import html
 import itertools
 import json
 import tomllib
-from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,8 +22,10 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from reprise.suite import evidence
 from reprise.suite.catalogue import PARTS, Card
 from reprise.suite.house import House, repository_url
+from reprise.suite.pages import claims
 from reprise.suite.pages.page import Catalogue, Page, authors, counted_chips
-from reprise.suite.pages.scoreboard import Scoreboard, Tally
+from reprise.suite.pages.paper_map import Map
+from reprise.suite.pages.scoreboard import Scoreboard, Summary, Tally
 
 LOG = logging.getLogger(__name__)
 
@@ -30,8 +33,10 @@ LOG = logging.getLogger(__name__)
 def setup(app: Sphinx) -> dict:
     for name, directive in {
         "scoreboard": Scoreboard,
+        "summary": Summary,
         "part-list": PartList,
         "tally": Tally,
+        "map": Map,
         "front-explorer": FrontExplorer,
         "shell": Shell,
         "citation": Citation,
@@ -44,6 +49,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("env-get-updated", _number_exercises_by_page, priority=900)  # after they were numbered
     app.connect("html-page-context", _without_idle_mathjax, priority=900)  # after it was added
     app.connect("build-finished", _write_sitemap)
+    app.connect("build-finished", claims.write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -121,18 +127,17 @@ class PartList(Page):
         return self.raw(page)
 
     def item(self, card: Card) -> str:
-        verdicts = Counter(verdict for _, verdict in self.catalogue.settled(card))
         return (
-            f'<li><a href="{self.link(card)}">{html.escape(card.title)}</a>'
+            f'<li id="{card.slug}"><a href="{self.link(card)}">{html.escape(card.title)}</a>'
             f"<span>{authors(card)} ({card.year}), {html.escape(card.venue)}</span>"
-            f"<span>{counted_chips(verdicts)}</span></li>"
+            f"<span>{counted_chips(self.verdicts([card]))}</span></li>"
         )
 
     def plan(self, card: Card) -> str:
         title = html.escape(card.title)
         if card.arxiv:
             title = f'<a href="https://arxiv.org/abs/{html.escape(card.arxiv)}">{title}</a>'
-        return f"<li>{title} <span>{authors(card)} ({card.year})</span></li>"
+        return f'<li id="{card.slug}">{title} <span>{authors(card)} ({card.year})</span></li>'
 
 
 # --- the front page's picture -----------------------------------------------------------------------------------------
@@ -181,7 +186,7 @@ class FrontExplorer(Page):
         images = Path(self.env.app.outdir) / "_images"
         images.mkdir(parents=True, exist_ok=True)
         (images / f"explorer-{name}.{frame['format']}").write_bytes(frame["data"])
-        return "../" * self.env.docname.count("/") + f"_images/explorer-{name}.{frame['format']}"
+        return f"{self.top()}_images/explorer-{name}.{frame['format']}"
 
 
 def read_explorer(notebook: dict) -> tuple[list[dict], list[dict], str] | None:

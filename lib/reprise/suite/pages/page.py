@@ -2,6 +2,7 @@
 
 import html
 from collections import Counter
+from collections.abc import Iterable
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
@@ -43,8 +44,20 @@ class Page(SphinxDirective):
         """Cards whose chapter is a page of this site, in the book's order."""
         return [card for card in self.catalogue.cards.values() if docname(card) in self.env.found_docs]
 
-    def link(self, card: Card, anchor: str = "") -> str:
-        return self.env.app.builder.get_relative_uri(self.env.docname, docname(card)) + (anchor and f"#{anchor}")
+    def verdicts(self, cards: Iterable[Card]) -> Counter:
+        """How many claims of these papers met which verdict."""
+        return Counter(verdict for card in cards for _, verdict in self.catalogue.settled(card))
+
+    def top(self) -> str:
+        """The way from this page to the top of the site, "" or "../"…"""
+        return "../" * self.env.docname.count("/")
+
+    def page(self, docname: str) -> str:
+        """The way from this page to another."""
+        return self.env.app.builder.get_relative_uri(self.env.docname, docname)
+
+    def link(self, card: Card) -> str:
+        return self.page(docname(card))
 
     def raw(self, text: str) -> list[nodes.Node]:
         return [nodes.raw("", text, format="html")]

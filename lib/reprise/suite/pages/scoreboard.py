@@ -1,13 +1,14 @@
 """The scoreboard: every claim of every written chapter, and how the claims fared."""
 
 import html
-from collections import Counter
+from urllib.parse import urlencode
 
 from docutils import nodes
 
 from reprise.suite import evidence
 from reprise.suite.catalogue import PARTS, Card, Claim
-from reprise.suite.pages.page import Page, anchor, authors, counted_chips, ordered
+from reprise.suite.pages.claims import COLUMNS
+from reprise.suite.pages.page import Page, anchor, authors, ordered
 
 
 class Scoreboard(Page):
@@ -17,17 +18,27 @@ class Scoreboard(Page):
         cards = self.written()
         if not cards:
             return self.raw("<p>No chapter has been written yet.</p>")
-        verdicts = Counter(verdict for card in cards for _, verdict in self.catalogue.settled(card))
         parts = {part: title for part, title in PARTS.items() if any(card.part == part for card in cards)}
+        counted = ordered(self.verdicts(cards))
         head = "".join(f'<th scope="col">{name}</th>' for name in ("Claim", "The paper", "Quick run", "Full run"))
         return self.raw(
-            '<form class="reprise-filter" aria-label="Filter the claims" hidden>'
+            '<form class="reprise-filter" id="claims" aria-label="Filter the claims" hidden>'
             + _choice("part", "Part", {"": "all parts"} | parts)
-            + _choice("verdict", "Verdict", {"": "all verdicts"} | {v: f"{v} ({n})" for v, n in ordered(verdicts)})
+            + _choice("verdict", "Verdict", {"": "all verdicts"} | {v: f"{v} ({n})" for v, n in counted})
             + '<output aria-live="polite"></output></form>'
-            f'<table class="reprise-scoreboard"><thead><tr>{head}</tr></thead>'
+            + self.downloads()
+            + f'<table class="reprise-scoreboard"><thead><tr>{head}</tr></thead>'
             + "".join(self.chapter(card) for card in cards)
             + "</table>"
+        )
+
+    def downloads(self) -> str:
+        top = self.top()
+        meanings = "".join(f"<dt>{name}</dt><dd>{html.escape(meaning)}</dd>" for name, meaning in COLUMNS.items())
+        return (
+            f'<div class="reprise-downloads"><p>The same as data, every effect of every seed included: '
+            f'<a href="{top}claims.csv" download>CSV</a>, <a href="{top}claims.json" download>JSON</a>.</p>'
+            f"<details><summary>What the columns mean</summary><dl>{meanings}</dl></details></div>"
         )
 
     def chapter(self, card: Card) -> str:
@@ -88,9 +99,49 @@ class Tally(Page):
 
     def run(self) -> list[nodes.Node]:
         cards = self.written()
-        verdicts = Counter(verdict for card in cards for _, verdict in self.catalogue.settled(card))
+        verdicts = self.verdicts(cards)
         total = verdicts.total()
         return self.raw(
             f'<p class="reprise-tally">{len(cards)} of {len(self.catalogue.cards)} chapters are written, with {total} '
-            f"claim{'' if total == 1 else 's'}. {counted_chips(verdicts)}</p>"
+            f"claim{'' if total == 1 else 's'}. {' '.join(self.chip(*found) for found in ordered(verdicts))}</p>"
         )
+
+    def chip(self, word: str, count: int) -> str:
+        """A counted chip that leads to those claims."""
+        kind = f"reprise-verdict reprise-{word.replace(' ', '-')}"
+        board = self.page("book/scoreboard")
+        return f'<a class="{kind}" href="{board}{_query(verdict=word)}">{evidence.SIGNS[word]} {count} {word}</a>'
+
+
+class Summary(Page):
+    """One row for the book and one for each part: how many claims met which verdict, as counts and as a bar."""
+
+    def run(self) -> list[nodes.Node]:
+        cards = self.written()
+        if not cards:
+            return []
+        parts = {part: [card for card in cards if card.part == part] for part in PARTS}
+        rows = [self.row("", "All parts", cards)]
+        rows += [self.row(part, PARTS[part], mine) for part, mine in parts.items() if mine]
+        head = "".join(f'<th scope="col">{name}</th>' for name in ("Part", "Chapters", "Claims", "Verdicts"))
+        return self.raw(
+            f'<table class="reprise-summary"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        )
+
+    def row(self, part: str, title: str, cards: list[Card]) -> str:
+        verdicts = self.verdicts(cards)
+        bar = "".join(
+            f'<a class="reprise-verdict reprise-{word.replace(" ", "-")}" style="flex-grow: {count}" '
+            f'href="{_query(part=part, verdict=word)}" title="{count} {word}">{evidence.SIGNS[word]} {count}'
+            f'<span class="reprise-unseen"> {word}</span></a>'
+            for word, count in ordered(verdicts)
+        )
+        return (
+            f'<tr><th scope="row">{html.escape(title)}</th><td data-name="Chapters">{len(cards)}</td>'
+            f'<td data-name="Claims">{verdicts.total()}</td><td><span class="reprise-bar">{bar}</span></td></tr>'
+        )
+
+
+def _query(**choices: str) -> str:
+    """The scoreboard's address narrowed to some claims; its script reads it."""
+    return html.escape(f"?{urlencode({name: value for name, value in choices.items() if value})}#claims")
