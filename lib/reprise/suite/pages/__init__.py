@@ -10,7 +10,6 @@ import base64
 import html
 import itertools
 import json
-import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,7 +21,8 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from reprise.suite import evidence
 from reprise.suite.catalogue import PARTS, Card
 from reprise.suite.house import House, repository_url
-from reprise.suite.pages import claims
+from reprise.suite.pages import cite, claims, social
+from reprise.suite.pages.cite import Citation
 from reprise.suite.pages.page import Catalogue, Page, authors, counted_chips
 from reprise.suite.pages.paper_map import Map
 from reprise.suite.pages.scoreboard import Scoreboard, Summary, Tally
@@ -46,11 +46,13 @@ def setup(app: Sphinx) -> dict:
     _without_thebe(app)
     app.connect("config-inited", _set_address)
     app.connect("builder-inited", _load_catalogue)
+    app.connect("doctree-read", cite.add_section, priority=400)  # before the table of contents is read off
     app.connect("env-get-updated", _number_exercises_by_page, priority=900)  # after they were numbered
     app.connect("html-page-context", _without_idle_mathjax, priority=900)  # after it was added
+    app.connect("html-page-context", social.add_tags)
     app.connect("build-finished", _write_sitemap)
     app.connect("build-finished", claims.write)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def _without_thebe(app: Sphinx) -> None:
@@ -130,7 +132,7 @@ class PartList(Page):
         return (
             f'<li id="{card.slug}"><a href="{self.link(card)}">{html.escape(card.title)}</a>'
             f"<span>{authors(card)} ({card.year}), {html.escape(card.venue)}</span>"
-            f"<span>{counted_chips(self.verdicts([card]))}</span></li>"
+            f"<span>{counted_chips(self.catalogue.verdicts([card]))}</span></li>"
         )
 
     def plan(self, card: Card) -> str:
@@ -264,24 +266,6 @@ class Shell(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         text = "\n".join(self.content).replace("ADDRESS", repository_url(Path(self.env.app.confdir)))
         return [nodes.literal_block(text, text, language="bash")]
-
-
-class Citation(SphinxDirective):
-    """A BibTeX entry for the book itself, from pyproject's version and address."""
-
-    def run(self) -> list[nodes.Node]:
-        root = Path(self.env.app.confdir)
-        with open(root / "pyproject.toml", "rb") as file:
-            version = tomllib.load(file)["project"]["version"]
-        text = (
-            "@software{reprise,\n"
-            "  title   = {Reprise: papers on learning, control and the brain, performed again and judged},\n"
-            "  author  = {{The Reprise authors}},\n"
-            f"  version = {{{version}}},\n"
-            f"  url     = {{{repository_url(root)}}},\n"
-            "}"
-        )
-        return [nodes.literal_block(text, text, language="bibtex")]
 
 
 def _write_sitemap(app: Sphinx, exception: Exception | None) -> None:

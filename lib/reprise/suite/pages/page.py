@@ -31,6 +31,14 @@ class Catalogue:
         quick, full = self.record(card, "quick"), self.record(card, "full")
         return [(claim, evidence.settled(claim, quick, full)) for claim in card.claims]
 
+    def verdicts(self, cards: Iterable[Card]) -> Counter:
+        """How many claims of these papers met which verdict."""
+        return Counter(verdict for card in cards for _, verdict in self.settled(card))
+
+    def card_of(self, name: str) -> Card | None:
+        """The card whose chapter is the page of that name."""
+        return next((card for card in self.cards.values() if docname(card) == name), None)
+
 
 class Page(SphinxDirective):
     """A directive whose page is read again at every build, because records change without it."""
@@ -43,10 +51,6 @@ class Page(SphinxDirective):
     def written(self) -> list[Card]:
         """Cards whose chapter is a page of this site, in the book's order."""
         return [card for card in self.catalogue.cards.values() if docname(card) in self.env.found_docs]
-
-    def verdicts(self, cards: Iterable[Card]) -> Counter:
-        """How many claims of these papers met which verdict."""
-        return Counter(verdict for card in cards for _, verdict in self.catalogue.settled(card))
 
     def top(self) -> str:
         """The way from this page to the top of the site, "" or "../"…"""

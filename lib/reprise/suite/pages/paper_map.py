@@ -102,7 +102,7 @@ class Map(Page):
 
     def paper(self, slug: str) -> str:
         card, written = self.cards[slug], slug in self.done
-        verdicts = self.verdicts([card] if written else [])
+        verdicts = self.catalogue.verdicts([card] if written else [])
         target = self.link(card) if written else f"{self.part_page(card.part)}#{slug}"
         signs = " ".join(
             f'<span class="reprise-{word.replace(" ", "-")}">{evidence.SIGNS[word]}&#8239;{count}</span>'

@@ -19,7 +19,7 @@ class Scoreboard(Page):
         if not cards:
             return self.raw("<p>No chapter has been written yet.</p>")
         parts = {part: title for part, title in PARTS.items() if any(card.part == part for card in cards)}
-        counted = ordered(self.verdicts(cards))
+        counted = ordered(self.catalogue.verdicts(cards))
         head = "".join(f'<th scope="col">{name}</th>' for name in ("Claim", "The paper", "Quick run", "Full run"))
         return self.raw(
             '<form class="reprise-filter" id="claims" aria-label="Filter the claims" hidden>'
@@ -99,7 +99,7 @@ class Tally(Page):
 
     def run(self) -> list[nodes.Node]:
         cards = self.written()
-        verdicts = self.verdicts(cards)
+        verdicts = self.catalogue.verdicts(cards)
         total = verdicts.total()
         return self.raw(
             f'<p class="reprise-tally">{len(cards)} of {len(self.catalogue.cards)} chapters are written, with {total} '
@@ -129,7 +129,7 @@ class Summary(Page):
         )
 
     def row(self, part: str, title: str, cards: list[Card]) -> str:
-        verdicts = self.verdicts(cards)
+        verdicts = self.catalogue.verdicts(cards)
         bar = "".join(
             f'<a class="reprise-verdict reprise-{word.replace(" ", "-")}" style="flex-grow: {count}" '
             f'href="{_query(part=part, verdict=word)}" title="{count} {word}">{evidence.SIGNS[word]} {count}'
