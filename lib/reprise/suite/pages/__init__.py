@@ -48,6 +48,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("builder-inited", _load_catalogue)
     app.connect("doctree-read", cite.add_section, priority=400)  # before the table of contents is read off
     app.connect("env-get-updated", _number_exercises_by_page, priority=900)  # after they were numbered
+    app.connect("env-get-updated", _write_all_in_a_new_order)
     app.connect("html-page-context", _without_idle_mathjax, priority=900)  # after it was added
     app.connect("html-page-context", social.add_tags)
     app.connect("build-finished", _write_sitemap)
@@ -91,6 +92,13 @@ def _number_exercises_by_page(app: Sphinx, env) -> list[str]:
         exercises = kinds.get("exercise", {})
         exercises.update({name: (number,) for number, name in enumerate(exercises, 1)})
     return []
+
+
+def _write_all_in_a_new_order(app: Sphinx, env) -> list[str]:
+    # a new chapter changes the neighbors and menus of pages that Sphinx would leave as they are
+    order = {name: (env.titles[name].astext(), *near) for name, near in env.collect_relations().items()}
+    before, env.reprise_order = getattr(env, "reprise_order", order), order
+    return [] if order == before else list(env.found_docs)
 
 
 def _without_idle_mathjax(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:

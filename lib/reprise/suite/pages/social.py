@@ -2,6 +2,7 @@
 
 import hashlib
 import html
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -56,8 +57,10 @@ def add_tags(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
 
 def first_words(doctree: nodes.document, limit: int = 200) -> str:
     """The first paragraph of a page as plain text, cut after a word."""
-    text = next((found.astext() for found in doctree.findall(nodes.paragraph)), "")
-    text = " ".join(text.split())
+    paragraph = next(doctree.findall(nodes.paragraph), nodes.paragraph())
+    shown = (re.sub(r"<[^>]+>", "", found.parent.astext()) if isinstance(found.parent, nodes.raw) else found.astext()
+             for found in paragraph.findall(nodes.Text))  # fmt: skip
+    text = " ".join("".join(shown).split())
     return text if len(text) <= limit else text[:limit].rsplit(" ", 1)[0] + " …"
 
 
