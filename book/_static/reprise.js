@@ -1,7 +1,7 @@
 // Small helps; every page can be read without them.
 "use strict";
 
-// The scoreboard's filter.
+// The scoreboard's filter; the address keeps what is chosen.
 for (const form of document.querySelectorAll(".reprise-filter")) {
   const table = document.querySelector(".reprise-scoreboard");
   const apply = () => {
@@ -19,7 +19,15 @@ for (const form of document.querySelectorAll(".reprise-filter")) {
     }
     form.querySelector("output").textContent = `${shown} of ${all} claims shown`;
   };
-  form.addEventListener("change", apply);
+  const remember = () => {
+    const chosen = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
+    try { history.replaceState(null, "", `${location.pathname}${chosen.size ? "?" : ""}${chosen}`); } catch { /* a file's address may not change */ }
+  };
+  for (const [name, value] of new URLSearchParams(location.search)) {
+    const select = form.elements[name];
+    if (select instanceof HTMLSelectElement && [...select.options].some((option) => option.value === value)) select.value = value;
+  }
+  form.addEventListener("change", () => { apply(); remember(); });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.hidden = false;
   apply();

@@ -9,7 +9,7 @@ from bs4 import BeautifulSoup
 from visit import CHAPTERS, DESKTOP, PAGES, PHONE, ROOT, SITE, repository
 
 ARROW_LEFT, ARROW_RIGHT = "\ue012", "\ue014"  # as WebDriver names these keys
-MAIN_PAGES = ["book/intro", "book/scoreboard", *CHAPTERS]
+MAIN_PAGES = ["book/intro", "book/map", "book/scoreboard", *CHAPTERS]
 
 
 @pytest.mark.parametrize("page", MAIN_PAGES)
@@ -82,7 +82,8 @@ def test_front_page_explorer_moves_by_keyboard(browser):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "page", [*MAIN_PAGES, "book/how-we-judge", "book/sparsity/index", "book/contribute", "book/references"]
+    "page",
+    [*MAIN_PAGES, "book/how-we-judge", "book/sparsity/index", "book/contribute", "book/references", "book/glossary"],
 )
 def test_axe_finds_nothing_serious(browser, page, theme):
     browser.open(page, theme=theme)

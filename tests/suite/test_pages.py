@@ -1,5 +1,6 @@
 """The Sphinx extension, on a small site: what stands on its pages follows from cards and records."""
 
+import html
 import json
 import re
 import shutil
@@ -21,7 +22,7 @@ year: 2020
 venue: "Venue"
 arxiv: "{arxiv}"
 code: ""
-needs: []
+needs: [{needs}]
 claims:
   - {{id: first, says: "A < B & C.", paper: "not known", where: p, effect: e, unit: u, margin: 0.5, profile: quick}}
   - {{id: second, says: Second., paper: "+3", where: p, effect: e, unit: u, margin: 0, profile: full}}
@@ -43,9 +44,17 @@ def root(tmp_path) -> Path:
     for folder in (cards, book, notebooks):
         folder.mkdir(parents=True)
     (cards / "written_one.yml").write_text(
-        CARD.format(slug="written-one", title="The <Written> One", arxiv="1234.5678")
+        CARD.format(slug="written-one", title="The <Written> One", arxiv="1234.5678", needs="")
     )
-    (cards / "planned_one.yml").write_text(CARD.format(slug="planned-one", title="The Planned One", arxiv="2345.6789"))
+    (cards / "planned_one.yml").write_text(
+        CARD.format(slug="planned-one", title="The Planned One: A Plan", arxiv="2345.6789", needs="written-one")
+    )
+    (book / "references.bib").write_text(
+        "@article{other2019x, title = {Other}, author = {Other, O.}, year = {2019}, eprint = {9999.9999}}\n"
+    )
+    (tmp_path / "CITATION.cff").write_text(
+        'cff-version: 1.2.0\ntitle: "The Book"\nauthors: [{name: "The Authors"}]\nversion: "0.1"\n'
+    )
     (tmp_path / "pyproject.toml").write_text(
         f'[project]\nname = "x"\nversion = "0.1"\n[project.urls]\nRepository = "{ADDRESS}"\n'
     )
@@ -55,6 +64,7 @@ def root(tmp_path) -> Path:
     )
     (tmp_path / "index.md").write_text(
         "# Start\n\n```{tally}\n```\n\n```{scoreboard}\n```\n\n```{part-list} memory\n```\n\n"
+        "```{summary}\n```\n\n```{map}\n```\n\n```{map}\n:compact:\n```\n\n"
         "```{shell}\ngit clone ADDRESS x\n```\n\n```{citation}\n```\n\n{verdict}`weaker`\n\n"
         "```{toctree}\nnotebooks/memory/written-one\n```\n"
     )
@@ -133,10 +143,20 @@ def test_pages_follow_a_changed_record_without_a_fresh_build(root):
     assert "? inconclusive" in row(build(root, fresh=False), "first")
 
 
+def test_neighbors_follow_a_new_page_without_a_fresh_build(root):
+    build(root)
+    written, index = root / "_build/html/notebooks/memory/written-one.html", root / "index.md"
+    assert 'rel="next"' not in written.read_text(encoding="utf-8")
+    (root / "last.md").write_text("# The Last One\n")
+    index.write_text(index.read_text().replace("written-one\n```", "written-one\nlast\n```"))
+    build(root, fresh=False)
+    assert 'rel="next" title="The Last One"' in written.read_text(encoding="utf-8")
+
+
 def test_address_comes_from_pyproject_into_commands_citation_and_sitemap(root):
     page = build(root)
     assert f"clone {ADDRESS} x" in re.sub(r"<[^>]+>", "", page)
-    assert f"{{{ADDRESS}}}" in re.sub(r"<[^>]+>", "", page)
+    assert f'url = "{ADDRESS}"' in html.unescape(re.sub(r"<[^>]+>", "", page))
     tree = ElementTree.parse(root / "_build/html/sitemap.xml")
     places = {element.text for element in tree.iter("{http://www.sitemaps.org/schemas/sitemap/0.9}loc")}
     assert places == {

@@ -1,15 +1,15 @@
 """Sphinx extension of the book: pages that read cards and records when the site is built.
 
-Directives: `scoreboard`, `part-list PART`, `tally`, `front-explorer SLUG`, `shell` (a code block in which ADDRESS
-stands for the repository's), `citation`; role: `verdict`. The repository's address is read from `pyproject.toml` alone.
+Directives: `scoreboard`, `summary`, `map`, `part-list PART`, `tally`, `front-explorer SLUG`, `shell` (a code
+block in which ADDRESS stands for the repository's), `citation`; role: `verdict`. Every chapter gets a section that
+says how to cite it, every page what a link to it shows elsewhere. The repository's address is read from
+`pyproject.toml` alone.
 """
 
 import base64
 import html
 import itertools
 import json
-import tomllib
-from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,8 +19,13 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from reprise.suite import evidence
-from reprise.suite.catalogue import PARTS, Card, Claim, load_cards
+from reprise.suite.catalogue import PARTS, Card
 from reprise.suite.house import House, repository_url
+from reprise.suite.pages import cite, claims, social
+from reprise.suite.pages.cite import Citation
+from reprise.suite.pages.page import Catalogue, Page, authors, counted_chips
+from reprise.suite.pages.paper_map import Map
+from reprise.suite.pages.scoreboard import Scoreboard, Summary, Tally
 
 LOG = logging.getLogger(__name__)
 
@@ -28,8 +33,10 @@ LOG = logging.getLogger(__name__)
 def setup(app: Sphinx) -> dict:
     for name, directive in {
         "scoreboard": Scoreboard,
+        "summary": Summary,
         "part-list": PartList,
         "tally": Tally,
+        "map": Map,
         "front-explorer": FrontExplorer,
         "shell": Shell,
         "citation": Citation,
@@ -39,10 +46,14 @@ def setup(app: Sphinx) -> dict:
     _without_thebe(app)
     app.connect("config-inited", _set_address)
     app.connect("builder-inited", _load_catalogue)
+    app.connect("doctree-read", cite.add_section, priority=400)  # before the table of contents is read off
     app.connect("env-get-updated", _number_exercises_by_page, priority=900)  # after they were numbered
+    app.connect("env-get-updated", _write_all_in_a_new_order)
     app.connect("html-page-context", _without_idle_mathjax, priority=900)  # after it was added
+    app.connect("html-page-context", social.add_tags)
     app.connect("build-finished", _write_sitemap)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    app.connect("build-finished", claims.write)
+    return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def _without_thebe(app: Sphinx) -> None:
@@ -83,6 +94,13 @@ def _number_exercises_by_page(app: Sphinx, env) -> list[str]:
     return []
 
 
+def _write_all_in_a_new_order(app: Sphinx, env) -> list[str]:
+    # a new chapter changes the neighbors and menus of pages that Sphinx would leave as they are
+    order = {name: (env.titles[name].astext(), *near) for name, near in env.collect_relations().items()}
+    before, env.reprise_order = getattr(env, "reprise_order", order), order
+    return [] if order == before else list(env.found_docs)
+
+
 def _without_idle_mathjax(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
     # Sphinx gives its 2 MB to every page above one with mathematics, the front page among them
     if not app.env.get_domain("math").data["has_equations"].get(pagename):
@@ -90,166 +108,14 @@ def _without_idle_mathjax(app: Sphinx, pagename: str, templatename: str, context
         scripts[:] = [s for s in scripts if getattr(s, "filename", None) is None or "mathjax" not in s.filename]
 
 
-class Catalogue:
-    """Cards and records of one build, each file read once."""
-
-    def __init__(self, house: House):
-        self.house = house
-        self.cards = load_cards(house)
-        self._records: dict[tuple[str, str], dict | None] = {}
-
-    def record(self, card: Card, profile: str) -> dict | None:
-        key = (card.slug, profile)
-        if key not in self._records:
-            self._records[key] = evidence.read_record(card.slug, profile, self.house, part=card.part)
-        return self._records[key]
-
-    def settled(self, card: Card) -> list[tuple[Claim, str]]:
-        """Each claim with the verdict that counts: at the profile that its card registered."""
-        quick, full = self.record(card, "quick"), self.record(card, "full")
-        return [(claim, evidence.settled(claim, quick, full)) for claim in card.claims]
-
-
 def _load_catalogue(app: Sphinx) -> None:
     app.reprise_catalogue = Catalogue(House(Path(app.srcdir)))
-
-
-class _Page(SphinxDirective):
-    """A directive whose page is read again at every build, because records change without it."""
-
-    @property
-    def catalogue(self) -> Catalogue:
-        self.env.note_reread()
-        return self.env.app.reprise_catalogue
-
-    def written(self) -> list[Card]:
-        """Cards whose chapter is a page of this site, in the book's order."""
-        return [card for card in self.catalogue.cards.values() if docname(card) in self.env.found_docs]
-
-    def link(self, card: Card, anchor: str = "") -> str:
-        return self.env.app.builder.get_relative_uri(self.env.docname, docname(card)) + (anchor and f"#{anchor}")
-
-    def raw(self, text: str) -> list[nodes.Node]:
-        return [nodes.raw("", text, format="html")]
-
-
-def docname(card: Card) -> str:
-    return f"notebooks/{card.part}/{card.slug}"
-
-
-def anchor(card: Card, claim: Claim) -> str:
-    """The permanent anchor of a claim on the scoreboard."""
-    return f"{card.slug}--{claim.id}"
-
-
-# --- scoreboard -------------------------------------------------------------------------------------------------------
-
-
-class Scoreboard(_Page):
-    """Every claim of every written chapter: the paper's figure, ours with its interval, the verdict, quick and full."""
-
-    def run(self) -> list[nodes.Node]:
-        cards = self.written()
-        if not cards:
-            return self.raw("<p>No chapter has been written yet.</p>")
-        verdicts = Counter(verdict for card in cards for _, verdict in self.catalogue.settled(card))
-        parts = {part: title for part, title in PARTS.items() if any(card.part == part for card in cards)}
-        head = "".join(f'<th scope="col">{name}</th>' for name in ("Claim", "The paper", "Quick run", "Full run"))
-        return self.raw(
-            '<form class="reprise-filter" aria-label="Filter the claims" hidden>'
-            + _choice("part", "Part", {"": "all parts"} | parts)
-            + _choice("verdict", "Verdict", {"": "all verdicts"} | {v: f"{v} ({n})" for v, n in _ordered(verdicts)})
-            + '<output aria-live="polite"></output></form>'
-            f'<table class="reprise-scoreboard"><thead><tr>{head}</tr></thead>'
-            + "".join(self.chapter(card) for card in cards)
-            + "</table>"
-        )
-
-    def chapter(self, card: Card) -> str:
-        quick, full = self.catalogue.record(card, "quick"), self.catalogue.record(card, "full")
-        runs = "; ".join(_run_words(name, record) for name, record in (("quick", quick), ("full", full)) if record)
-        rows = "".join(
-            f'<tr id="{anchor(card, claim)}" data-verdict="{verdict}"><th scope="row">{html.escape(claim.says)} '
-            f'<a class="reprise-anchor" href="#{anchor(card, claim)}" aria-label="Link to this claim">#</a></th>'
-            f'<td data-name="The paper">{html.escape(claim.paper)}</td>{_both_cells(claim, quick, full)}</tr>'
-            for claim, verdict in self.catalogue.settled(card)
-        )
-        return (
-            f'<tbody data-part="{card.part}"><tr class="reprise-chapter">'
-            f'<th colspan="4" scope="rowgroup" id="{card.slug}">'
-            f'<a href="{self.link(card)}">{html.escape(card.title)}</a> <span>{_authors(card)} ({card.year})'
-            f"{f' · {html.escape(runs)}' if runs else ''}</span></th></tr>{rows}</tbody>"
-        )
-
-
-def _both_cells(claim: Claim, quick: dict | None, full: dict | None) -> str:
-    if claim.out_of_reach:
-        return (
-            f'<td colspan="2" data-name="Verdict">{evidence.chip("out of reach")}'
-            f"<small>{html.escape(claim.out_of_reach)}</small></td>"
-        )
-    return _cell(claim, "Quick run", quick, "quick") + _cell(claim, "Full run", full, "full")
-
-
-def _cell(claim: Claim, name: str, record: dict | None, profile: str) -> str:
-    entry = evidence.finding_of(claim, record)
-    if entry:
-        mean, low, high, margin = (evidence.amount(entry[key]) for key in ("mean", "low", "high", "margin"))
-        words = (
-            f"{evidence.chip(entry['verdict'])}<span><strong>{mean}</strong> "
-            f'<span class="reprise-interval">[{low}, {high}]</span></span>'
-            f"<small>{html.escape(claim.unit)}; margin {margin}; {len(entry['effects'])} seeds</small>"
-        )
-    elif claim.profile == profile:
-        words = evidence.chip("not yet run")
-    else:
-        words = f"<small>{'decided by the full run' if profile == 'quick' else 'not run'}</small>"
-    return f'<td data-name="{name}">{words}</td>'
-
-
-def _run_words(name: str, record: dict) -> str:
-    seconds = record.get("seconds")
-    time = "" if seconds is None else f", {seconds:.0f} s" if seconds < 120 else f", {seconds / 60:.0f} min"
-    return f"{name}: {record['device']}{time}, first seed {record['first_seed']}"
-
-
-def _choice(name: str, label: str, options: dict[str, str]) -> str:
-    listed = "".join(f'<option value="{value}">{html.escape(text)}</option>' for value, text in options.items())
-    return f'<label>{label} <select name="{name}">{listed}</select></label>'
-
-
-def _ordered(verdicts: Counter) -> list[tuple[str, int]]:
-    return [(word, verdicts[word]) for word in evidence.VERDICTS if verdicts[word]]
-
-
-def _counted_chips(verdicts: Counter) -> str:
-    return " ".join(evidence.chip(word).replace(f" {word}<", f" {count} {word}<") for word, count in _ordered(verdicts))
-
-
-def _authors(card: Card) -> str:
-    names = [name for name in card.authors if name != "et al."]
-    if len(names) > 2 or len(names) < len(card.authors):
-        return f"{html.escape(names[0])} et al."
-    return html.escape(" and ".join(names))
-
-
-class Tally(_Page):
-    """One paragraph: how many chapters are written and how their claims fared."""
-
-    def run(self) -> list[nodes.Node]:
-        cards = self.written()
-        verdicts = Counter(verdict for card in cards for _, verdict in self.catalogue.settled(card))
-        total = verdicts.total()
-        return self.raw(
-            f'<p class="reprise-tally">{len(cards)} of {len(self.catalogue.cards)} chapters are written, with {total} '
-            f"claim{'' if total == 1 else 's'}. {_counted_chips(verdicts)}</p>"
-        )
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-class PartList(_Page):
+class PartList(Page):
     """The chapters of one part: those written with their verdicts, then those that are not."""
 
     required_arguments = 1
@@ -271,24 +137,23 @@ class PartList(_Page):
         return self.raw(page)
 
     def item(self, card: Card) -> str:
-        verdicts = Counter(verdict for _, verdict in self.catalogue.settled(card))
         return (
-            f'<li><a href="{self.link(card)}">{html.escape(card.title)}</a>'
-            f"<span>{_authors(card)} ({card.year}), {html.escape(card.venue)}</span>"
-            f"<span>{_counted_chips(verdicts)}</span></li>"
+            f'<li id="{card.slug}"><a href="{self.link(card)}">{html.escape(card.title)}</a>'
+            f"<span>{authors(card)} ({card.year}), {html.escape(card.venue)}</span>"
+            f"<span>{counted_chips(self.catalogue.verdicts([card]))}</span></li>"
         )
 
     def plan(self, card: Card) -> str:
         title = html.escape(card.title)
         if card.arxiv:
             title = f'<a href="https://arxiv.org/abs/{html.escape(card.arxiv)}">{title}</a>'
-        return f"<li>{title} <span>{_authors(card)} ({card.year})</span></li>"
+        return f'<li id="{card.slug}">{title} <span>{authors(card)} ({card.year})</span></li>'
 
 
 # --- the front page's picture -----------------------------------------------------------------------------------------
 
 
-class FrontExplorer(_Page):
+class FrontExplorer(Page):
     """The first explorer of an executed chapter, as plain images and range inputs: light enough for a front page."""
 
     required_arguments = 1
@@ -331,7 +196,7 @@ class FrontExplorer(_Page):
         images = Path(self.env.app.outdir) / "_images"
         images.mkdir(parents=True, exist_ok=True)
         (images / f"explorer-{name}.{frame['format']}").write_bytes(frame["data"])
-        return "../" * self.env.docname.count("/") + f"_images/explorer-{name}.{frame['format']}"
+        return f"{self.top()}_images/explorer-{name}.{frame['format']}"
 
 
 def read_explorer(notebook: dict) -> tuple[list[dict], list[dict], str] | None:
@@ -409,24 +274,6 @@ class Shell(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         text = "\n".join(self.content).replace("ADDRESS", repository_url(Path(self.env.app.confdir)))
         return [nodes.literal_block(text, text, language="bash")]
-
-
-class Citation(SphinxDirective):
-    """A BibTeX entry for the book itself, from pyproject's version and address."""
-
-    def run(self) -> list[nodes.Node]:
-        root = Path(self.env.app.confdir)
-        with open(root / "pyproject.toml", "rb") as file:
-            version = tomllib.load(file)["project"]["version"]
-        text = (
-            "@software{reprise,\n"
-            "  title   = {Reprise: papers on learning, control and the brain, performed again and judged},\n"
-            "  author  = {{The Reprise authors}},\n"
-            f"  version = {{{version}}},\n"
-            f"  url     = {{{repository_url(root)}}},\n"
-            "}"
-        )
-        return [nodes.literal_block(text, text, language="bibtex")]
 
 
 def _write_sitemap(app: Sphinx, exception: Exception | None) -> None:
