@@ -115,6 +115,11 @@ TODO exercise {number}.
 :class: dropdown
 ```
 TODO solution.
+
+```{{code-cell}} ipython3
+answer = ...  # TODO the code that finds it
+say(f"TODO a sentence with {{answer}}, the last line: an exported assignment asks the student for these numbers.")
+```
 ```{{solution-end}}
 ```
 """
