@@ -151,11 +151,22 @@ def answer_to(code, tags=()):
         "for n in range(3):\n    print(n)",  # shows, but as it goes
         "x = [1, 2]\nsum(x)",  # the expression is the whole solution
         "x = f()",
+        "%timeit f()",
         "",
     ],
 )
 def test_a_solution_whose_last_line_reports_nothing_is_graded_by_hand(code):
     assert answer_to(code).report == ""
+
+
+@pytest.mark.parametrize(
+    "report", ['say(f"{x:.1f} m. So it is.")', 'f"{x:.1f} m. So it is."', 'f"{x} and " + " m. So."']
+)
+def test_a_conclusion_is_cut_wherever_the_report_holds_it(report):
+    shown = answer_to(f"x = f()\n{report}").report
+    assert "So" not in shown
+    assert "m." in shown
+    compile(shown, "report", "eval")
 
 
 def test_an_author_can_ask_for_grading_by_hand():

@@ -91,7 +91,10 @@ class Answer:
     @classmethod
     def of(cls, exercise: Exercise) -> "Answer":
         code = "\n\n".join(cell.source for cell in exercise.code)
-        statements = ast.parse(code).body
+        try:
+            statements = ast.parse(code).body
+        except SyntaxError:  # a line magic
+            return cls(code, f"### BEGIN SOLUTION\n{code}\n### END SOLUTION", "", ())
         if not statements:
             return cls("", "", "", ())
         made = {name for node in statements[:-1] if not _is_given(node) for name in _made(node)}
@@ -126,9 +129,8 @@ def _stored(node: ast.AST) -> set[str]:
 
 def _without_conclusion(source: str, report: ast.expr) -> str:
     """The report's source without the sentences after its last number: what it means is the student's to say."""
-    node, whole = report, copy.deepcopy(report)
-    if isinstance(whole, ast.Call) and len(whole.args) == 1:
-        node = whole.args[0]
+    whole = copy.deepcopy(report)
+    node = whole.args[0] if isinstance(whole, ast.Call) and len(whole.args) == 1 else whole
     while not isinstance(node, ast.Constant):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
             node = node.right
