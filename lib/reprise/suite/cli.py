@@ -89,9 +89,12 @@ def _new(options) -> None:
         print(f"made {path.relative_to(house.root)}")
     if not made:
         print(f"{options.slug} has all its files already.")
-    print(
-        f"Next: fill the TODOs, add the chapter to _toc.yml, then `reprise check {options.slug}` says what is missing."
-    )
+    if made and made[0].suffix == ".yml":
+        print(f"Next: fill in the card, then `reprise new {options.slug}` makes the other files from it.")
+    else:
+        print(
+            f"Next: fill the TODOs, add the chapter to _toc.yml; `reprise check {options.slug}` says what is missing."
+        )
 
 
 def _list(options) -> None:
