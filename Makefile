@@ -3,6 +3,9 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PEERS := .venv-peers/bin
+# make book SOLUTIONS=0: a second site, for teachers, without the exercises' solutions
+SOLUTIONS ?= 1
+PLACE := $(if $(filter 0,$(SOLUTIONS)),_build/without-solutions,.)
 SITE := _build/html/index.html
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -23,8 +26,8 @@ setup: .venv/.ready
 
 book: .venv/.ready  ## execute stale chapters, build the site, print where it is
 	@$(BIN)/reprise run
-	@$(BIN)/jupyter-book build . -W --keep-going -q
-	@echo "The book is at file://$(CURDIR)/$(SITE)"
+	@REPRISE_SOLUTIONS=$(SOLUTIONS) $(BIN)/jupyter-book build . --path-output $(PLACE) -W --keep-going -q
+	@echo "The book is at file://$(abspath $(PLACE)/$(SITE))"
 
 test: .venv/.ready  ## lint, import rules, tests
 	@$(BIN)/ruff check .

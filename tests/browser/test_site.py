@@ -83,7 +83,15 @@ def test_front_page_explorer_moves_by_keyboard(browser):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize(
     "page",
-    [*MAIN_PAGES, "book/how-we-judge", "book/sparsity/index", "book/contribute", "book/references", "book/glossary"],
+    [
+        *MAIN_PAGES,
+        "book/paths",
+        "book/how-we-judge",
+        "book/sparsity/index",
+        "book/contribute",
+        "book/references",
+        "book/glossary",
+    ],
 )
 def test_axe_finds_nothing_serious(browser, page, theme):
     browser.open(page, theme=theme)

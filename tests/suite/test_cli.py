@@ -61,14 +61,32 @@ def test_status_counts_what_has_to_be_run(made, capsys):
     assert "1 of 1 chapters need `reprise run`" in capsys.readouterr().out
 
 
-def test_new_lays_out_the_files_and_check_says_what_to_do(made, capsys):
+def new_paper(house, slug="bright-idea"):
+    """A paper that is new to the catalogue, its card filled in, the other files laid out from it."""
+    assert main(["new", slug, "--part", "memory"]) == 0
+    path = house.card("memory", slug)
+    path.write_text(path.read_text().replace("TODO", "Done:"))
+    assert main(["new", slug]) == 0
+    return find_card(slug, house)
+
+
+def test_the_card_comes_before_the_files_that_are_made_from_it(made, capsys):
     assert main(["new", "bright-idea", "--part", "memory"]) == 0
+    assert "fill in the card, then `reprise new bright-idea`" in capsys.readouterr().out
+    assert not made.source("memory", "bright-idea").exists()
+    assert "A TODO is left in the card" in fails(capsys, "new", "bright-idea")
+
+
+def test_new_lays_out_the_files_and_check_says_what_to_do(made, capsys):
     house = House(made.root)
-    card = find_card("bright-idea", house)
+    card = new_paper(house)
     for path in (house.module("memory", card.slug), house.test("memory", card.slug), house.source("memory", card.slug)):
         assert path.is_file()
+    capsys.readouterr()
     assert main(["check", "bright-idea"]) == 1
-    assert "a TODO is left in the source" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    for lack in ("a TODO is left in the source", "main-claim is never weighed", "no cell calls `show(`", "0 tests"):
+        assert lack in said, "a TODO in a comment does not count as done"
     untouched = house.module("memory", card.slug)
     untouched.write_text("mine")
     main(["new", "bright-idea"])
@@ -82,9 +100,8 @@ def test_new_wants_a_part_for_a_paper_that_has_no_card(made, capsys):
 
 def test_a_skeleton_whose_todos_are_filled_is_complete(made):
     """What `reprise new` lays out passes the structural checks once a person has written the missing pieces."""
-    main(["new", "bright-idea", "--part", "memory"])
     house = House(made.root)
-    card = find_card("bright-idea", house)
+    card = new_paper(house)
     source = house.source("memory", card.slug)
     filled = {
         "# TODO explore(draw, alt=..., name=[...]) or plots.picture(fig, alt=..., caption=...)": (

@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--time-limit", type=float, metavar="S", help="stop a chapter after this many seconds")
     run.add_argument("--first-seed", type=int, default=100, help="default 100; other seeds need --scratch")
     audit.add_argument("--first-seed", type=int, required=True, help="other than 100")
+    export = add("export", _export, "Write chapters as assignments for nbgrader, with the solutions inside.", "*")
+    export.add_argument("--nbgrader", action="store_true", required=True, help="the format, the only one so far")
+    export.add_argument("--out", type=Path, metavar="DIR", help="the course folder, _build/nbgrader if not given")
     evidence = add("evidence", _evidence, "Print the evidence on record for one paper.")
     evidence.add_argument("slug", metavar="SLUG")
     return parser
@@ -86,9 +89,12 @@ def _new(options) -> None:
         print(f"made {path.relative_to(house.root)}")
     if not made:
         print(f"{options.slug} has all its files already.")
-    print(
-        f"Next: fill the TODOs, add the chapter to _toc.yml, then `reprise check {options.slug}` says what is missing."
-    )
+    if made and made[0].suffix == ".yml":
+        print(f"Next: fill in the card, then `reprise new {options.slug}` makes the other files from it.")
+    else:
+        print(
+            f"Next: fill the TODOs, add the chapter to _toc.yml; `reprise check {options.slug}` says what is missing."
+        )
 
 
 def _list(options) -> None:
@@ -236,6 +242,18 @@ def _audit(options) -> int:
     if options.first_seed < 100:
         raise RepriseError("Seeds 0 to 99 were used for tuning: audit with seeds from 100 on, for example 1000.")
     return _again(options, House.here().build / "audit", audit)
+
+
+def _export(options) -> None:
+    from reprise.suite.assignments import export
+
+    house = House.here()
+    folder = options.out or house.build / "nbgrader"
+    made = export(house, _chosen(house, options.slugs), folder)
+    for path in made:
+        print(f"made {path}")
+    name = made[0].stem if len(made) == 1 else "NAME"
+    print(f"Next: in {folder}, `nbgrader generate_assignment {name}` writes what students get to release/.")
 
 
 def _evidence(options) -> int:

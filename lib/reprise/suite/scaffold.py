@@ -115,6 +115,11 @@ TODO exercise {number}.
 :class: dropdown
 ```
 TODO solution.
+
+```{{code-cell}} ipython3
+answer = ...  # TODO the code that finds it
+say(f"TODO a sentence with {{answer}}, the last line: an exported assignment asks the student for these numbers.")
+```
 ```{{solution-end}}
 ```
 """
@@ -123,8 +128,10 @@ TODO solution.
 def lay_out(house: House, slug: str, part: str | None = None) -> list[Path]:
     """Create the files that a paper still lacks and return them; files that exist are left as they are.
 
+    The other files are made from the card, so a paper without one gets its card alone, to be filled in first.
+
     Raises:
-        RepriseError: The paper has no card and no part was named for one.
+        RepriseError: The paper has no card and no part was named for one, or a TODO is left in its card.
     """
     made = []
     try:
@@ -138,8 +145,9 @@ def lay_out(house: House, slug: str, part: str | None = None) -> list[Path]:
             raise RepriseError(f"There is no part {part!r}: choose one of {', '.join(PARTS)}.") from error
         path = house.card(part, slug)
         write_atomically(path, CARD.format(slug=slug, part=part))
-        made.append(path)
-        card = find_card(slug, house)
+        return [path]
+    if "TODO" in (path := house.card(card.part, slug)).read_text(encoding="utf-8"):
+        raise RepriseError(f"A TODO is left in the card: fill in {path} first; the other files are made from it.")
     for path, text in _files(house, card).items():
         if not path.exists():
             write_atomically(path, text)

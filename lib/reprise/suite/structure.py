@@ -52,7 +52,7 @@ def missing(house: House, card: Card) -> list[str]:
 def _lacks_in_source(card: Card, notebook: NotebookNode) -> list[str]:
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     cells = [c for c in notebook.cells if c.cell_type == "code" and not c.metadata.get("reprise_setup")]
-    code = "\n".join(cell.source for cell in cells)
+    code = "\n".join(line for cell in cells for line in cell.source.splitlines() if not line.lstrip().startswith("#"))
     lacks = []
     headings = re.findall(r"^## (.+)$", text, flags=re.M)
     if tuple(headings) != SECTIONS:
