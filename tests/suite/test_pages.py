@@ -5,9 +5,11 @@ import json
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 from pathlib import Path
 
 import pytest
+from docutils import nodes
 from sphinx.testing.util import SphinxTestApp
 
 from reprise.suite import pages
@@ -143,14 +145,24 @@ def test_pages_follow_a_changed_record_without_a_fresh_build(root):
     assert "? inconclusive" in row(build(root, fresh=False), "first")
 
 
-def test_neighbors_follow_a_new_page_without_a_fresh_build(root):
-    build(root)
-    written, index = root / "_build/html/notebooks/memory/written-one.html", root / "index.md"
-    assert 'rel="next"' not in written.read_text(encoding="utf-8")
-    (root / "last.md").write_text("# The Last One\n")
-    index.write_text(index.read_text().replace("written-one\n```", "written-one\nlast\n```"))
-    build(root, fresh=False)
-    assert 'rel="next" title="The Last One"' in written.read_text(encoding="utf-8")
+def test_every_page_is_written_again_when_order_or_titles_change_and_only_then():
+    class Environment:
+        found_docs = {"a", "b"}
+        titles = {"a": nodes.title("", "A"), "b": nodes.title("", "B")}
+        relations = {"a": [None, None, "b"], "b": [None, "a", None]}
+
+        def collect_relations(self):
+            return self.relations
+
+    env = Environment()
+    renew = partial(pages._write_all_in_a_new_order, None, env)
+    assert renew() == []
+    assert renew() == []
+    env.relations = {"a": [None, None, "c"], "b": [None, "c", None]}
+    assert sorted(renew()) == ["a", "b"]
+    assert renew() == []
+    env.titles = env.titles | {"b": nodes.title("", "New")}
+    assert sorted(renew()) == ["a", "b"]
 
 
 def test_address_comes_from_pyproject_into_commands_citation_and_sitemap(root):
