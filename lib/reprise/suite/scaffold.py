@@ -100,7 +100,7 @@ BODIES = {
     "The full run": "```{code-cell} ipython3\nrun.full_record()\n```\n",
     "Where it breaks": "TODO one demonstrated failure or limit.\n",
     "Exercises": "{exercises}",
-    "Next": "TODO chapters that build on this one, and references.\n",
+    "Next": "TODO chapters that build on this one, and the paper: {cite:t}`TODO-key-in-references.bib`.\n",
 }
 
 EXERCISE = """\

@@ -74,6 +74,8 @@ def _lacks_in_source(card: Card, notebook: NotebookNode) -> list[str]:
         lacks.append(
             f"there are {exercises} exercises with {solutions} solutions; three, each with a solution, are needed"
         )
+    if "{cite" not in text:
+        lacks.append("the chapter cites nothing: put its paper into book/references.bib and name it by {cite:t}`key`")
     if f"reprise.{card.part}" not in code or module_name(card.slug) not in code:
         lacks.append("the chapter does not import its own module")
     return lacks
