@@ -4,10 +4,9 @@ Directives: `scoreboard`, `part-list PART`, `tally`, `front-explorer SLUG`, `she
 stands for the repository's), `citation`; role: `verdict`. The repository's address is read from `pyproject.toml` alone.
 """
 
-import base64
 import html
-import itertools
 import json
+import re
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -15,10 +14,11 @@ from urllib.parse import urlsplit
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.ext.mathjax import html_visit_displaymath, html_visit_math
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from reprise.suite import evidence
+from reprise.suite import evidence, frames
 from reprise.suite.catalogue import PARTS, Card, Claim, load_cards
 from reprise.suite.house import House, repository_url
 
@@ -40,7 +40,9 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", _set_address)
     app.connect("builder-inited", _load_catalogue)
     app.connect("env-get-updated", _number_exercises_by_page, priority=900)  # after they were numbered
-    app.connect("html-page-context", _without_idle_mathjax, priority=900)  # after it was added
+    app.add_html_math_renderer("katex", (html_visit_math, None), (html_visit_displaymath, None))
+    app.connect("doctree-resolved", _plain_explorers)
+    app.connect("html-page-context", _carry_what_is_needed, priority=900)  # after others added theirs
     app.connect("build-finished", _write_sitemap)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -83,11 +85,56 @@ def _number_exercises_by_page(app: Sphinx, env) -> list[str]:
     return []
 
 
-def _without_idle_mathjax(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
-    # Sphinx gives its 2 MB to every page above one with mathematics, the front page among them
-    if not app.env.get_domain("math").data["has_equations"].get(pagename):
-        scripts = context["script_files"]
-        scripts[:] = [s for s in scripts if getattr(s, "filename", None) is None or "mathjax" not in s.filename]
+def _plain_explorers(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    views = [node for node in doctree.findall(nodes.raw) if frames.VIEW in node.astext()]
+    if not views or app.builder.format != "html":
+        return
+    path = Path(app.env.doc2path(docname))
+    explorers = frames.read_explorers(json.loads(path.read_text(encoding="utf-8")))
+    for node in views:
+        view = json.loads(re.sub(r"<[^>]*>", "", node.astext()))["model_id"]
+        if view in explorers:
+            name = f"{path.stem}-{list(explorers).index(view)}"
+            figure = frames.figure(explorers[view], name, Path(app.outdir), _root(docname))
+            node.replace_self(nodes.raw("", figure, format="html"))
+        else:
+            LOG.warning("a widget that is no explorer needs a kernel, which no page has; use explore()", location=node)
+
+
+def _root(name: str) -> str:
+    """The way from a page to the site's top folder."""
+    return "../" * name.count("/")
+
+
+# what other extensions load on every page -> what the page's body holds where it is needed; None: never
+_IDLE = {"sphinx-thebe": None, "sphinx-design": "sd-", "design-tabs": "sd-tab"}
+
+
+def _carry_what_is_needed(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
+    if app.config.html_math_renderer == "katex" and app.env.get_domain("math").data["has_equations"].get(pagename):
+        app.builder.add_css_file("vendor/katex/katex.min.css", priority=600)
+        app.builder.add_js_file("vendor/katex/katex.min.js", priority=600)
+    body = context.get("body", "")
+
+    def is_needed(file) -> bool:
+        name = str(getattr(file, "filename", None) or file)
+        needs = next((sign for part, sign in _IDLE.items() if part in name), "")
+        return needs is not None and needs in body
+
+    context["css_files"] = [file for file in context["css_files"] if is_needed(file)]
+    scripts = [file for file in context["script_files"] if is_needed(file)]
+    # the widgets' state, which is most of an executed notebook: its frames are files of their own
+    scripts = [file for file in scripts if getattr(file, "attributes", {}).get("type") != frames.STATE]
+    if pagename != "search":  # whose own scripts wait for none of these
+        scripts = [_deferred(file) for file in scripts]
+    context["script_files"] = scripts
+
+
+def _deferred(script):
+    # text is painted before scripts have come; the pages' inline scripts need the options at once
+    if not getattr(script, "filename", None) or "documentation_options" in str(script.filename):
+        return script
+    return type(script)(script.filename, priority=script.priority, **(script.attributes | {"defer": "defer"}))
 
 
 class Catalogue:
@@ -289,7 +336,7 @@ class PartList(_Page):
 
 
 class FrontExplorer(_Page):
-    """The first explorer of an executed chapter, as plain images and range inputs: light enough for a front page."""
+    """The first explorer of an executed chapter."""
 
     required_arguments = 1
 
@@ -301,89 +348,14 @@ class FrontExplorer(_Page):
         if card not in self.written():
             return []
         notebook = json.loads(self.catalogue.house.notebook(card.part, slug).read_text(encoding="utf-8"))
-        found = read_explorer(notebook)
-        if found is None:
+        explorers = list(frames.read_explorers(notebook).values())
+        if not explorers:
             LOG.warning("front-explorer: the notebook of %s keeps no explorer", slug, location=self.get_location())
             return []
-        sliders, frames, words = found
-        sources = [self.store(f"{slug}-{number}", frame) for number, frame in enumerate(frames)]
-        first = 0
-        for slider in sliders:
-            first = first * len(slider["options"]) + slider["index"]
-        inputs = "".join(
-            f"<label><span>{html.escape(slider['name'])}</span>"
-            f'<input type="range" min="0" max="{len(slider["options"]) - 1}" value="{slider["index"]}" '
-            f"data-options='{html.escape(json.dumps(slider['options']))}'>"
-            f"<output>{html.escape(slider['options'][slider['index']])}</output></label>"
-            for slider in sliders
-        )
+        more = f' From the chapter <a href="{self.link(card)}">{html.escape(card.title)}</a>.'
         return self.raw(
-            f"<figure class=\"reprise-front\" data-frames='{html.escape(json.dumps(sources))}' "
-            f"data-names='{html.escape(json.dumps([frame['name'] for frame in frames]))}'>"
-            f'<img src="{sources[first]}" alt="{html.escape(frames[first]["name"])}" width="680">'
-            f'<div class="reprise-front-sliders" hidden>{inputs}</div>'
-            f"<figcaption>{words} From the chapter "
-            f'<a href="{self.link(card)}">{html.escape(card.title)}</a>.</figcaption>'
-            "</figure>"
+            frames.figure(explorers[0], f"{slug}-0", Path(self.env.app.outdir), _root(self.env.docname), more)
         )
-
-    def store(self, name: str, frame: dict) -> str:
-        images = Path(self.env.app.outdir) / "_images"
-        images.mkdir(parents=True, exist_ok=True)
-        (images / f"explorer-{name}.{frame['format']}").write_bytes(frame["data"])
-        return "../" * self.env.docname.count("/") + f"_images/explorer-{name}.{frame['format']}"
-
-
-def read_explorer(notebook: dict) -> tuple[list[dict], list[dict], str] | None:
-    """The first explorer in a notebook's widget state: its sliders, its frames in the order of the grid, its words.
-
-    Each slider has name, options (texts) and index; each frame data (bytes), format and name; the words are HTML text
-    without the paragraph's tags. None where there is no explorer.
-    """
-    states = (
-        notebook["metadata"].get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
-    )
-
-    def model(reference: str) -> dict:
-        return states[reference.removeprefix("IPY_MODEL_")]
-
-    views = [
-        output["data"]["application/vnd.jupyter.widget-view+json"]["model_id"]
-        for cell in notebook["cells"]
-        for output in cell.get("outputs", ())
-        if "application/vnd.jupyter.widget-view+json" in output.get("data", {})
-    ]
-    boxes = [states[view]["state"] for view in views if view in states]
-    box = next((box for box in boxes if "reprise-explorer" in box.get("_dom_classes", ())), None)
-    if box is None:
-        return None
-    children = [model(child) for child in box["children"]]
-    sliders = [
-        {
-            "name": child["state"]["description"],
-            "options": list(child["state"]["_options_labels"]),
-            "index": child["state"]["index"],
-        }
-        for child in children
-        if child["model_name"] == "SelectionSliderModel"
-    ]
-    words = next(child["state"]["value"] for child in children if child["model_name"] == "HTMLModel")
-    words = words.removeprefix('<p class="reprise-explorer-alt">').removesuffix("</p>")
-
-    def frames(node: dict) -> list[dict]:
-        if node["model_name"] == "StackModel":
-            return [frame for child in node["state"]["children"] for frame in frames(model(child))]
-        (buffer,) = node["buffers"]
-        return [{"data": base64.b64decode(buffer["data"]), "format": node["state"]["format"]}]
-
-    picture = next((child for child in children if child["model_name"] == "StackModel"), None)
-    if picture is None:
-        return None
-    found = frames(picture)
-    positions = itertools.product(*(slider["options"] for slider in sliders))
-    for frame, values in zip(found, positions, strict=True):
-        frame["name"] = ", ".join(f"{slider['name']} = {value}" for slider, value in zip(sliders, values))
-    return sliders, found, words
 
 
 # --- small things -----------------------------------------------------------------------------------------------------
