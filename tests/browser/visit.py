@@ -156,7 +156,7 @@ class Browser:
             """
             return document.readyState === "complete"
               && [...document.querySelectorAll(".math")].every((tex) => tex.querySelector(".katex, .katex-error"))
-              && [...document.querySelectorAll("article img")].every((image) => image.complete);
+              && [...document.querySelectorAll("article img:not([loading])")].every((image) => image.complete);
             """,
             f"{page} did not finish loading",
         )

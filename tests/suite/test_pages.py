@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup
 from PIL import Image
 from sphinx.testing.util import SphinxTestApp
 
-from reprise.suite import frames
+from reprise.suite import frames, plots
 
 ADDRESS = "https://github.com/some-owner/some-name"
 CARD = """\
@@ -195,6 +195,10 @@ def notebook_with(words: str = "Move &amp; see.", classes: tuple[str, ...] = ("r
     cell = {"cell_type": "code", "execution_count": 1, "metadata": {}, "source": "explore(...)"}
     cell["outputs"] = [{"output_type": "display_data", "metadata": {}, "data": data}]
     title = {"cell_type": "markdown", "metadata": {}, "source": "# The Written One"}
+    figures = [plots.Picture(frame, "webp", 6, 3, "What is seen.", "What to see.") for frame in FRAMES[:2]]
+    cell["outputs"] += [
+        {"output_type": "display_data", "metadata": {}, "data": figure._repr_mimebundle_()} for figure in figures
+    ]
     metadata = {"reprise": RECORD, "language_info": {"name": "python"}, "widgets": {frames.STATE: {"state": state}}}
     return {"metadata": metadata, "cells": [title, cell], "nbformat": 4, "nbformat_minor": 4}
 
@@ -233,6 +237,15 @@ def test_explorer_of_a_chapter_becomes_images_and_range_inputs_and_its_widget_st
     labels = {page.find(id=label["for"])["value"]: label.text for label in figure.select("label")}
     assert labels == {"1": "β", "0": "a < b"}
     assert "jupyter.widget" not in str(page)
+
+
+def test_figures_of_a_chapter_become_files_fetched_when_needed(root):
+    page = build_notebook(root, notebook_with())
+    first, second = page.select("figure.reprise-figure img")
+    folder = root / "_build/html/notebooks/memory"
+    assert [(folder / image["src"]).read_bytes() for image in (first, second)] == FRAMES[:2]
+    assert (first.get("loading"), second["loading"]) == (None, "lazy")
+    assert second["alt"] == "What is seen."
 
 
 def test_widget_that_needs_a_kernel_is_a_warning(root):

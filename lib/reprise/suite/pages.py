@@ -4,7 +4,10 @@ Directives: `scoreboard`, `part-list PART`, `tally`, `front-explorer SLUG`, `she
 stands for the repository's), `citation`; role: `verdict`. The repository's address is read from `pyproject.toml` alone.
 """
 
+import base64
+import hashlib
 import html
+import itertools
 import json
 import re
 import tomllib
@@ -42,6 +45,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("env-get-updated", _number_exercises_by_page, priority=900)  # after they were numbered
     app.add_html_math_renderer("katex", (html_visit_math, None), (html_visit_displaymath, None))
     app.connect("doctree-resolved", _plain_explorers)
+    app.connect("doctree-resolved", _figures_as_files)
     app.connect("html-page-context", _carry_what_is_needed, priority=900)  # after others added theirs
     app.connect("build-finished", _write_sitemap)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -99,6 +103,29 @@ def _plain_explorers(app: Sphinx, doctree: nodes.document, docname: str) -> None
             node.replace_self(nodes.raw("", figure, format="html"))
         else:
             LOG.warning("a widget that is no explorer needs a kernel, which no page has; use explore()", location=node)
+
+
+_INLINE = re.compile(r'src="data:image/(png|webp);base64,([^"]+)"')
+
+
+def _figures_as_files(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    # a notebook carries its figures in its text, a third larger; a page fetches each when a reader comes near it
+    folder = Path(app.outdir) / "_images"
+    count = itertools.count()
+
+    def stored(found: re.Match) -> str:
+        data = base64.b64decode(found[2])
+        path = folder / f"figure-{hashlib.sha256(data).hexdigest()[:16]}.{found[1]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        lazy = 'loading="lazy" ' if next(count) else ""  # the first may be on the screen at once
+        return f'{lazy}src="{_root(docname)}_images/{path.name}"'
+
+    for node in doctree.findall(nodes.raw):
+        text = node.astext()
+        if app.builder.format == "html" and _INLINE.search(text):
+            node.clear()
+            node += nodes.Text(_INLINE.sub(stored, text))
 
 
 def _root(name: str) -> str:
