@@ -33,47 +33,39 @@ for (const form of document.querySelectorAll(".reprise-filter")) {
   apply();
 }
 
-// The front page's explorer: range inputs choose one of the drawn images.
-for (const figure of document.querySelectorAll(".reprise-front")) {
-  const frames = JSON.parse(figure.dataset.frames), names = JSON.parse(figure.dataset.names);
-  const inputs = [...figure.querySelectorAll("input")], image = figure.querySelector("img");
+// Explorers: range inputs choose one of the drawn images. The others are fetched when someone reaches for a slider.
+for (const explorer of document.querySelectorAll(".reprise-explorer")) {
+  const frames = JSON.parse(explorer.dataset.frames), image = explorer.querySelector("img");
+  const inputs = [...explorer.querySelectorAll("input")];
   const show = () => {
     let index = 0;
+    const readings = [];
     for (const input of inputs) {
-      const options = JSON.parse(input.dataset.options);
+      const options = JSON.parse(input.dataset.options), reading = options[input.value];
       index = index * options.length + Number(input.value);
-      input.setAttribute("aria-valuetext", options[input.value]);
-      input.nextElementSibling.textContent = options[input.value];
+      input.setAttribute("aria-valuetext", reading);
+      input.nextElementSibling.textContent = reading;
+      readings.push(`${input.labels[0].textContent} = ${reading}`);
     }
     image.src = frames[index];
-    image.alt = names[index];
+    image.alt = readings.join(", ");
   };
-  for (const input of inputs) input.addEventListener("input", show);
+  explorer.addEventListener("input", show);
   const ahead = () => frames.forEach((source) => { new Image().src = source; });
-  figure.addEventListener("pointerenter", ahead, { once: true });
-  figure.addEventListener("focusin", ahead, { once: true });
-  figure.querySelector(".reprise-front-sliders").hidden = false;
-  show();
+  explorer.addEventListener("pointerenter", ahead, { once: true });
+  explorer.addEventListener("focusin", ahead, { once: true });
+  if (inputs.some((input) => input.value !== input.defaultValue)) show();  // a browser that kept the sliders of the last visit
 }
 
-// The widgets give their slider handles and images no names: each handle gets its label and reading, the image all readings.
-const set = (element, name, value) => { if (element.getAttribute(name) !== value) element.setAttribute(name, value); };
-const nameExplorers = () => {
-  for (const explorer of document.querySelectorAll(".reprise-explorer")) {
-    const readings = [];
-    for (const slider of explorer.querySelectorAll(".widget-hslider")) {
-      const handle = slider.querySelector(".noUi-handle"), label = slider.querySelector(".widget-label");
-      const readout = slider.querySelector(".widget-readout");
-      if (!handle || !label || !readout) continue;
-      set(handle, "aria-label", label.textContent);
-      set(handle, "aria-valuetext", readout.textContent);
-      readings.push(`${label.textContent} = ${readout.textContent}`);
-    }
-    for (const image of explorer.querySelectorAll("img")) set(image, "alt", readings.join(", "));
+// Mathematics: Sphinx leaves TeX in the page, between delimiters that say how it stands.
+if (window.katex) {
+  for (const element of document.querySelectorAll(".math")) {
+    const number = element.querySelector(".eqno");
+    number?.remove();
+    const tex = element.textContent.trim().replace(/^\\[([]|\\[)\]]$/g, "");
+    katex.render(tex, element, { displayMode: element.tagName === "DIV", throwOnError: false });
+    if (number) element.prepend(number);
   }
-};
-if (document.querySelector('script[type="application/vnd.jupyter.widget-view+json"]')) {
-  new MutationObserver(nameExplorers).observe(document.body, { subtree: true, childList: true, characterData: true });
 }
 
 // Names that the theme leaves out, or that differ from the text one sees.
@@ -86,13 +78,12 @@ for (const entry of document.querySelectorAll(".citation-list > .citation")) ent
 
 // What scrolls sideways can be scrolled by keyboard.
 const reachable = () => {
-  for (const wide of document.querySelectorAll('mjx-container[display="true"], .highlight pre, .pst-scrollable-table-container')) {
+  for (const wide of document.querySelectorAll('.katex-display, .highlight pre, .pst-scrollable-table-container')) {
     if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
     else wide.removeAttribute("tabindex");
   }
 };
 window.addEventListener("load", () => {
   reachable();
-  window.MathJax?.startup?.promise?.then(reachable);
   new ResizeObserver(reachable).observe(document.body);
 });

@@ -1,101 +1,251 @@
 """The built site in a real browser: it moves, it asks no other machine for anything, and everyone can use it."""
 
 import base64
+import functools
+import json
+import re
 from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from visit import CHAPTERS, DESKTOP, PAGES, PHONE, ROOT, SITE, repository
+from selenium.webdriver.common.keys import Keys
+from visit import CHAPTERS, DESKTOP, PAGES, PHONE, ROOT, SITE, Browser, file_address, repository
 
-ARROW_LEFT, ARROW_RIGHT = "\ue012", "\ue014"  # as WebDriver names these keys
-MAIN_PAGES = ["book/intro", "book/map", "book/scoreboard", *CHAPTERS]
+EXPLORING = ["book/intro", *CHAPTERS]  # pages with explorers
+MAX_PAGE_BYTES = 1_500_000  # of a chapter, uncompressed, without the frames that its explorers fetch when used
+
+# --- offline and fast -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", MAIN_PAGES)
-def test_no_request_leaves_the_machine_and_none_fails(browser, page):
-    browser.open(page)
+@pytest.mark.parametrize("page", [*PAGES, "search", "genindex"])
+@pytest.mark.parametrize("how", ["served", "opened as a file"])
+def test_no_request_leaves_the_machine_and_none_fails(browser, page, how):
+    browser.open(file_address(page) if how == "opened as a file" else page)
     visit = browser.log()
     assert visit.requests, "the log saw no request at all"
-    elsewhere = [url for url in visit.requests if not url.startswith((browser.site, "data:", "blob:"))]
-    assert elsewhere == []
+    at_home = ("file:", "data:") if how == "opened as a file" else (browser.site, "data:")
+    assert [url for url in visit.requests if not url.startswith(at_home)] == []
     assert visit.failures == []
     assert visit.complaints == []
 
 
-def visible_image(browser, explorer) -> bytes:
-    """Pixels of the one image that an explorer shows."""
-    images = [image for image in explorer.find_elements("tag name", "img") if image.is_displayed()]
-    assert len(images) == 1, f"an explorer shows {len(images)} images at once"
-    return base64.b64decode(images[0].screenshot_as_base64)
-
-
-@pytest.mark.parametrize("page", CHAPTERS)
-def test_explorer_moves_by_keyboard_without_a_kernel(browser, page):
-    browser.open(page)
+@pytest.mark.parametrize("page", EXPLORING)
+@pytest.mark.parametrize("how", ["served", "opened as a file"])
+def test_explorers_answer_to_the_keyboard_without_a_kernel(browser, page, how):
+    browser.open(file_address(page) if how == "opened as a file" else page)
     explorers = browser.driver.find_elements("css selector", ".reprise-explorer")
-    assert explorers, "the chapter shows no explorer"
+    assert explorers, "the page shows no explorer"
     for explorer in explorers:
-        for handle in explorer.find_elements("css selector", ".noUi-handle"):
-            first, last, now = (float(handle.get_attribute(f"aria-value{end}")) for end in ("min", "max", "now"))
-            assert handle.get_attribute("aria-label"), "a slider has no name"
-            reading = handle.get_attribute("aria-valuetext")
-            before = visible_image(browser, explorer)
-            browser.js("arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus()", handle)
-            handle.send_keys(ARROW_RIGHT if now < last or first == last else ARROW_LEFT)
-            browser.wait(
-                f"return {_focused('aria-valuetext')} !== {reading!r}", f"the reading stays at {reading}", seconds=5
-            )
-            assert visible_image(browser, explorer) != before, "the slider moves and the picture does not"
-
-
-def _focused(attribute: str) -> str:
-    return f"document.activeElement.getAttribute('{attribute}')"
-
-
-@pytest.mark.parametrize("page", CHAPTERS)
-def test_explorer_opens_with_its_picture_named_and_explained(browser, page):
-    browser.open(page)
-    for explorer in browser.driver.find_elements("css selector", ".reprise-explorer"):
-        (image,) = [image for image in explorer.find_elements("tag name", "img") if image.is_displayed()]
-        assert "=" in image.get_attribute("alt")
-        assert len(explorer.find_element("css selector", ".reprise-explorer-alt").text) > 20
-        assert browser.js("return arguments[0].naturalWidth", image) > 300
-
-
-def test_front_page_explorer_moves_by_keyboard(browser):
-    browser.open("book/intro")
-    (figure,) = browser.driver.find_elements("css selector", ".reprise-front")
-    image = figure.find_element("tag name", "img")
-    for slider in figure.find_elements("css selector", "input[type=range]"):
-        before, name = image.get_attribute("src"), image.get_attribute("alt")
-        at_end = slider.get_attribute("value") == slider.get_attribute("max")
-        slider.send_keys(ARROW_LEFT if at_end else ARROW_RIGHT)
-        assert image.get_attribute("src") != before
-        assert image.get_attribute("alt") != name
-        browser.wait(
-            "const i = document.querySelector('.reprise-front img'); return i.complete && i.naturalWidth > 300",
-            "the next picture does not load",
-        )
+        image = explorer.find_element("tag name", "img")
+        for slider in explorer.find_elements("tag name", "input"):
+            pixels, text = visible_pixels(browser, image), image.get_attribute("alt")
+            move(browser, slider)
+            loaded = "return arguments[0].complete && arguments[0].naturalWidth > 300"
+            browser.wait(loaded, "the next picture does not come", 5, image)
+            assert visible_pixels(browser, image) != pixels, "the slider moves and the picture does not"
+            assert image.get_attribute("alt") != text
     assert browser.log().failures == []
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize(
-    "page",
-    [
-        *MAIN_PAGES,
-        "book/paths",
-        "book/how-we-judge",
-        "book/sparsity/index",
-        "book/contribute",
-        "book/references",
-        "book/glossary",
-    ],
-)
-def test_axe_finds_nothing_serious(browser, page, theme):
-    browser.open(page, theme=theme)
-    assert browser.violations() == []
+def move(browser: Browser, slider) -> None:
+    """One step of a slider, by arrow key, wherever it can go."""
+    at_end = slider.get_attribute("value") == slider.get_attribute("max")
+    browser.js("arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus()", slider)
+    slider.send_keys(Keys.ARROW_LEFT if at_end else Keys.ARROW_RIGHT)
+
+
+def visible_pixels(browser: Browser, image) -> bytes:
+    browser.js("arguments[0].scrollIntoView({block: 'center'})", image)
+    return base64.b64decode(image.screenshot_as_base64)
+
+
+@pytest.mark.parametrize("page", EXPLORING)
+def test_an_explorer_fetches_its_other_frames_only_when_someone_reaches_for_a_slider(browser, page):
+    browser.open(page)
+    explorers = browser.driver.find_elements("css selector", ".reprise-explorer")
+    frames = [json.loads(explorer.get_attribute("data-frames")) for explorer in explorers]
+    assert fetched_frames(browser) == len(explorers)
+    for explorer in explorers:
+        browser.js("arguments[0].focus()", explorer.find_element("tag name", "input"))
+    everything = sum(len(set(names)) for names in frames)
+    browser.wait(f"return {FETCHED} >= {everything}", "not every frame is fetched ahead", 10)
+
+
+FETCHED = "performance.getEntriesByType('resource').filter((e) => e.name.includes('/explorer-')).length"
+
+
+def fetched_frames(browser: Browser) -> int:
+    return browser.js(f"return {FETCHED}")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_light(browser, page):
+    browser.open(page)
+    files = browser.js(
+        "return ['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind))"
+        ".filter((e) => !e.name.includes('/explorer-')).map((e) => [e.decodedBodySize, e.encodedBodySize, e.name])"
+    )
+    plain, sent = sum(file[0] for file in files), sum(file[1] for file in files)
+    assert plain < MAX_PAGE_BYTES, sorted(files, reverse=True)[:5]
+    assert 0 < sent < plain / 1.5, "the server of this test compresses text, as public ones do"
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_mathematics_is_typeset_without_errors(browser, page):
+    browser.open(file_address(page))
+    assert browser.js("return document.querySelectorAll('.katex').length") > 0
+    assert browser.js("return [...document.querySelectorAll('.katex-error')].map((e) => e.title)") == []
+    left = browser.js(
+        "return [...document.querySelectorAll('.math')].map((e) => e.innerText).filter((text) => text.includes('\\\\'))"
+    )
+    assert left == []
+
+
+@pytest.mark.parametrize("how", ["served", "opened as a file"])
+def test_search_finds_a_chapter(browser, how):
+    start = file_address("search") if how == "opened as a file" else f"{browser.site}search.html"
+    browser.open(f"{start}?q=lottery+ticket")
+    browser.wait("return document.querySelectorAll('#search-results li a').length > 0", "nothing is found")
+    places = browser.js("return [...document.querySelectorAll('#search-results li a')].map((a) => a.pathname)")
+    assert any(place.endswith("/lottery-ticket.html") for place in places)
+    browser.driver.find_element("css selector", "#search-results li a").click()
+    browser.wait("return document.querySelector('article.bd-article h1') !== null", "the result opens no page")
+
+
+@pytest.mark.parametrize("how", ["served", "opened as a file"])
+def test_light_and_dark_are_one_key_away_and_last(browser, how):
+    first, second = ("book/intro", "book/paths")
+    if how == "opened as a file":
+        first, second = file_address(first), file_address(second)
+    browser.open(first)
+    assert theme(browser) == "light"
+    switch = browser.driver.find_element("css selector", ".theme-switch-button")
+    switch.send_keys(Keys.ENTER)
+    assert theme(browser) == "dark"
+    background = "return getComputedStyle(document.body).backgroundColor"
+    dark = browser.js(background)
+    browser.open(second)
+    assert (theme(browser), browser.js(background)) == ("dark", dark)
+    browser.js("localStorage.clear()")
+
+
+def theme(browser: Browser) -> str:
+    return browser.js("return document.documentElement.dataset.theme")
+
+
+# --- everyone can use it ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", [*PAGES, "search"])
+def test_axe_finds_nothing_serious_light_or_dark_large_or_small(browser, page):
+    browser.open(page)
+    found = {}
+    for name, size in (("large", DESKTOP), ("small", PHONE)):
+        browser.look("light", size)
+        found[f"light, {name}"] = browser.violations()
+        browser.look("dark", size)
+        assert theme(browser) == "dark"
+        found[f"dark, {name}"] = browser.violations(["color-contrast", "link-in-text-block"])  # all that dark changes
+    assert {where: complaints for where, complaints in found.items() if complaints} == {}
+
+
+@pytest.mark.parametrize("page", EXPLORING)
+def test_explorers_are_named_reached_by_tab_and_seen_to_have_focus(browser, page):
+    browser.open(page)
+    for explorer in browser.driver.find_elements("css selector", ".reprise-explorer"):
+        image, sliders = explorer.find_element("tag name", "img"), explorer.find_elements("tag name", "input")
+        words = browser.js("return document.getElementById(arguments[0].getAttribute('aria-describedby'))", image)
+        assert len(words.text) > 20
+        browser.js("arguments[0].focus()", sliders[0])
+        for number, slider in enumerate(sliders):
+            if number:
+                browser.driver.switch_to.active_element.send_keys(Keys.TAB)
+            assert browser.driver.switch_to.active_element == slider
+            assert browser.js(
+                "const look = getComputedStyle(arguments[0]);"
+                "return look.outlineStyle === 'solid' && parseFloat(look.outlineWidth) >= 2",
+                slider,
+            )
+            name, reading = slider.accessible_name, slider.get_attribute("aria-valuetext")
+            assert name
+            assert f"{name} = {reading}" in image.get_attribute("alt")
+            move(browser, slider)
+            now = slider.get_attribute("aria-valuetext")  # which a screen reader speaks when it changes
+            assert now != reading
+            assert f"{name} = {now}" in image.get_attribute("alt")
+
+
+def test_the_first_tab_offers_to_skip_to_the_text(browser):
+    browser.open(CHAPTERS[0])
+    browser.driver.find_element("tag name", "body").send_keys(Keys.TAB)
+    link = browser.driver.switch_to.active_element
+    assert link.text == "Skip to main content"
+    assert browser.js("return arguments[0].getBoundingClientRect().top >= 0", link)
+    link.send_keys(Keys.ENTER)
+    browser.driver.switch_to.active_element.send_keys(Keys.TAB)
+    assert browser.js("return document.querySelector('#main-content').contains(document.activeElement)")
+
+
+@pytest.mark.parametrize("page", ["book/intro", CHAPTERS[0]])
+def test_nothing_moves_for_who_wants_no_motion(browser, page):
+    browser.open(page)
+    moving = browser.js(
+        "const seconds = (text) => Math.max(...text.split(',').map(parseFloat));"
+        "return [...document.querySelectorAll('*')].filter((e) => { const look = getComputedStyle(e);"
+        " return seconds(look.transitionDuration) > 0.01"
+        " || (look.animationName !== 'none' && seconds(look.animationDuration) > 0.01)"
+        " || look.scrollBehavior === 'smooth'; }).map((e) => e.tagName + '.' + e.className)"
+    )
+    assert moving == []
+
+
+@functools.cache
+def read(page: str) -> BeautifulSoup:
+    return BeautifulSoup((SITE / f"{page}.html").read_text(encoding="utf-8"), "html.parser")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_headings_have_one_order_and_skip_no_level(site, page):
+    levels = [int(tag.name[1]) for tag in read(page).select("article :is(h1, h2, h3, h4, h5, h6)")]
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+    assert all(lower - upper <= 1 for upper, lower in zip(levels, levels[1:])), levels
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_picture_has_words_and_every_table_names_its_columns(site, page):
+    for image in read(page).select("article img"):
+        words = image.get("alt", "")
+        assert len(words) > (0 if image.get("aria-describedby") else 20), f"a picture says only {words!r}"
+    for table in read(page).select("article table"):
+        heads = table.select("thead th") or table.select("tr:first-child th")
+        assert heads, f"no header: {table.get_text(' ', strip=True)[:80]}"
+
+
+@pytest.mark.parametrize("page", ["book/how-we-judge", CHAPTERS[0]])
+def test_print_shows_the_text_alone(browser, page):
+    browser.open(page, theme="dark")
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        shown = "return [...document.querySelectorAll(arguments[0])].some((e) => e.checkVisibility())"
+        for kept_back in (".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article", ".reprise-sliders"):
+            assert not browser.js(shown, kept_back), f"{kept_back} is printed"
+        ink, paper = browser.js(
+            "return [getComputedStyle(document.querySelector('article p')).color,"
+            " getComputedStyle(document.body).backgroundColor]"
+        )
+        assert lightness(paper) > 0.95 or "rgba(0, 0, 0, 0)" in paper
+        assert lightness(ink) < 0.3, "gray on white"
+        clipped = "return [...document.querySelectorAll('pre')].filter((e) => e.scrollWidth > e.clientWidth + 1).length"
+        assert browser.js(clipped) == 0, "code is cut off at the margin"
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def lightness(color: str) -> float:
+    """Mean of red, green and blue of a computed color, 0 to 1."""
+    return sum(float(number) for number in re.findall(r"[\d.]+", color)[:3]) / 3 / 255
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -110,6 +260,9 @@ def test_phone_shows_every_page_without_sideways_scrolling(browser, page):
     assert width <= window == PHONE[0], f"{width} px wide; reaching out: {wide}"
 
 
+# --- what leads somewhere ---------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_launch_links_open_the_executed_notebook(browser, page):
     browser.open(page)
@@ -120,17 +273,9 @@ def test_launch_links_open_the_executed_notebook(browser, page):
     assert (ROOT / f"{page}.ipynb").is_file()
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
-def test_mathematics_is_typeset_without_errors(browser, page):
-    browser.open(page)
-    assert browser.js("return document.querySelectorAll('mjx-container').length") > 0
-    errors = "return [...document.querySelectorAll('[data-mml-node=merror]')].map((e) => e.textContent)"
-    assert browser.js(errors) == []
-
-
 @pytest.mark.parametrize("how", ["served", "opened as a file", "on a phone"])
 def test_scoreboard_filter_narrows_the_claims(browser, how):
-    page = (SITE / "book/scoreboard.html").as_uri() if how == "opened as a file" else "book/scoreboard"
+    page = file_address("book/scoreboard") if how == "opened as a file" else "book/scoreboard"
     browser.open(page, size=PHONE if how == "on a phone" else DESKTOP)
     rows = "[...document.querySelectorAll('tr[data-verdict]')].filter((row) => row.offsetParent)"
     shown = f"return {rows}.map((row) => row.%s)"
@@ -193,9 +338,3 @@ def test_no_page_names_a_script_or_style_on_another_machine(site):
         loaded = [tag["src"] for tag in page.select("script[src], img[src], iframe[src]")]
         loaded += [tag["href"] for tag in page.select("link[rel=stylesheet], link[rel=preload]")]
         assert [url for url in loaded if urlsplit(url).netloc] == [], path
-
-
-def test_front_page_is_light(browser):
-    browser.open("book/intro")
-    sizes = browser.js("return performance.getEntriesByType('resource').map((e) => [e.name, e.decodedBodySize])")
-    assert sum(size for _, size in sizes) < 3_000_000, sorted(sizes, key=lambda found: -found[1])[:5]

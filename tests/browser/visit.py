@@ -1,9 +1,16 @@
-"""Where the built site is, which pages it has, and a few verbs for a browser that visits them."""
+"""Where the built site is, which pages it has, a server and a browser for it, and a few verbs for who visits."""
 
+import functools
+import gzip
+import http.server
 import json
 import os
+import shutil
+import threading
 import time
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -45,6 +52,77 @@ def repository() -> tuple[str, str]:
     return owner, name
 
 
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves as public hosts of static sites do: text is compressed, pictures and fonts are not."""
+
+    def do_GET(self):
+        path = Path(self.translate_path(self.path))
+        if path.suffix not in (".html", ".css", ".js", ".svg") or not path.is_file():
+            return super().do_GET()
+        body = _compressed(path, path.stat().st_mtime)
+        self.send_response(200)
+        self.send_header("Content-Type", self.guess_type(path))
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@functools.lru_cache(maxsize=512)
+def _compressed(path: Path, changed: float) -> bytes:
+    return gzip.compress(path.read_bytes(), 6)
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Address of the site, served on this machine, such as http://127.0.0.1:40001/."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, directory=SITE))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+@contextmanager
+def chromium(profile: Path | str):
+    """The selenium driver of a headless Chromium that reaches no other machine; None where a part of it is missing."""
+    try:
+        from selenium import webdriver
+    except ImportError:
+        yield None
+        return
+    binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver_path = shutil.which("chromedriver")
+    if not (binary and driver_path):
+        yield None
+        return
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-dev-shm-usage",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        "no-first-run",
+        "hide-scrollbars",
+        f"user-data-dir={profile}",
+        "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # a request elsewhere fails, and is seen to fail
+    ):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+    driver.set_script_timeout(180)
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
 @dataclass
 class Visit:
     """What the browser did while a page was open."""
@@ -60,35 +138,35 @@ class Browser:
     def __init__(self, driver, site: str):
         self.driver, self.site = driver, site
 
-    def open(self, page: str, theme: str = "light", size: tuple[int, int] = DESKTOP) -> None:
-        """Opens a page and waits until scripts, widgets and mathematics have done their work."""
+    def look(self, theme: str = "light", size: tuple[int, int] = DESKTOP, motion: str = "reduce") -> None:
+        """Shows pages, the open one among them, to a reader with these wishes and this window."""
         width, height = size
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        features = {"prefers-color-scheme": theme, "prefers-reduced-motion": "reduce"}
+        features = {"prefers-color-scheme": theme, "prefers-reduced-motion": motion}
         media = [{"name": name, "value": value} for name, value in features.items()]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+
+    def open(self, page: str, theme: str = "light", size: tuple[int, int] = DESKTOP) -> None:
+        """Opens a page (a name, or an address) and waits until its scripts have done their work."""
+        self.look(theme, size)
         self.log()
         self.driver.get(page if "://" in page else f"{self.site}{page}.html")
         self.wait(
             """
-            const views = document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]').length;
             return document.readyState === "complete"
-              && document.querySelectorAll(".reprise-explorer .noUi-handle").length >= views
-              && (!document.querySelector(".math") || document.querySelectorAll("mjx-container").length > 0)
-              && [...document.querySelectorAll(".reprise-explorer img")].every((image) => image.complete);
+              && [...document.querySelectorAll(".math")].every((tex) => tex.querySelector(".katex, .katex-error"))
+              && [...document.querySelectorAll("article img:not([loading])")].every((image) => image.complete);
             """,
             f"{page} did not finish loading",
         )
-        found = self.js("return document.documentElement.dataset.theme")
-        assert found == theme, f"{page} is {found}, not {theme}"
 
     def js(self, script: str, *arguments):
         return self.driver.execute_script(script, *arguments)
 
-    def wait(self, condition: str, complaint: str, seconds: float = 20) -> None:
+    def wait(self, condition: str, complaint: str, seconds: float = 20, *arguments) -> None:
         end = time.monotonic() + seconds
-        while not self.js(condition):
+        while not self.js(condition, *arguments):
             assert time.monotonic() < end, complaint
             time.sleep(0.05)
 
@@ -107,11 +185,23 @@ class Browser:
         visit.complaints = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
         return visit
 
-    def violations(self) -> list[str]:
+    def violations(self, rules: list[str] | None = None) -> list[str]:
         """Serious and critical complaints of axe-core about the open page, one line each."""
-        self.js(AXE)
+        self.js("if (!window.axe) (0, eval)(arguments[0])", AXE)
+        # thousands of words of code in a dozen colors: one of each is kept; formulas in a line have the color of text
+        self.js(
+            """
+            const seen = new Set();
+            for (const word of document.querySelectorAll(".highlight pre span")) {
+              if (seen.has(word.className) && !word.children.length) word.replaceWith(word.textContent);
+              seen.add(word.className);
+            }
+            for (const formula of document.querySelectorAll("span.math")) formula.textContent = formula.innerText;
+            """
+        )
+        options = {"resultTypes": ["violations"]} | ({"runOnly": rules} if rules else {})
         result = self.driver.execute_async_script(
-            "const done = arguments[0]; axe.run({resultTypes: ['violations']}).then(done);"
+            "const done = arguments[1]; axe.run(arguments[0]).then(done);", options
         )
         return [
             f"{found['id']} ({found['impact']}): {node['target']} {node['html'][:160]}"
@@ -119,3 +209,8 @@ class Browser:
             if found["impact"] in ("serious", "critical")
             for node in found["nodes"]
         ]
+
+
+def file_address(page: str) -> str:
+    """Where a page of the site lies on this disk."""
+    return (SITE / f"{page}.html").as_uri()

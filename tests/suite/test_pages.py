@@ -1,6 +1,8 @@
 """The Sphinx extension, on a small site: what stands on its pages follows from cards and records."""
 
+import base64
 import html
+import io
 import json
 import re
 import shutil
@@ -9,10 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 from docutils import nodes
+from PIL import Image
 from sphinx.testing.util import SphinxTestApp
 
-from reprise.suite import pages
+from reprise.suite import frames, pages, plots
 
 ADDRESS = "https://github.com/some-owner/some-name"
 CARD = """\
@@ -186,33 +190,96 @@ def test_unknown_part_is_an_error_that_names_the_parts(root):
         build(root)
 
 
-def test_explorer_of_an_executed_notebook_is_read_frame_by_frame():
+def dot(color: str) -> bytes:
+    """A WebP of 6 x 3 pixels."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (6, 3), color).save(buffer, "webp", lossless=True)
+    return buffer.getvalue()
+
+
+FRAMES = [dot(color) for color in ("red", "green", "blue", "black")]
+
+
+def notebook_with(words: str = "Move &amp; see.", classes: tuple[str, ...] = ("reprise-explorer",)) -> dict:
+    """An executed notebook whose one cell shows an explorer with two sliders of two positions."""
+
     def model(name, state, **more):
         return {"model_name": f"{name}Model", "state": state} | more
 
-    def image(data):
-        return model("Image", {"format": "webp"}, buffers=[{"data": data, "encoding": "base64", "path": ["value"]}])
+    def refer(*names):
+        return [f"IPY_MODEL_{name}" for name in names]
 
+    def image(data):
+        buffer = {"data": base64.b64encode(data).decode(), "encoding": "base64", "path": ["value"]}
+        return model("Image", {"format": "webp"}, buffers=[buffer])
+
+    slider = {"_options_labels": ["1", "2"], "index": 1}
     state = {
-        "box": model(
-            "VBox", {"_dom_classes": ["reprise-explorer"], "children": ["IPY_MODEL_s", "IPY_MODEL_t", "IPY_MODEL_w"]}
-        ),
-        "s": model("SelectionSlider", {"description": "β", "_options_labels": ["1", "2"], "index": 1}),
-        "t": model("Stack", {"children": ["IPY_MODEL_a", "IPY_MODEL_b"]}),
-        "a": image("YQ=="),
-        "b": image("Yg=="),
-        "w": model("HTML", {"value": '<p class="reprise-explorer-alt">Move &amp; see.</p>'}),
-    }
-    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "box"}}
-    notebook = {
-        "metadata": {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": state}}},
-        "cells": [{"outputs": [{"data": view}]}, {}],
-    }
-    sliders, frames, words = pages.read_explorer(notebook)
-    assert sliders == [{"name": "β", "options": ["1", "2"], "index": 1}]
-    assert [(frame["data"], frame["format"], frame["name"]) for frame in frames] == [
-        (b"a", "webp", "β = 1"),
-        (b"b", "webp", "β = 2"),
+        "box": model("VBox", {"_dom_classes": list(classes), "children": refer("s", "t", "stack", "words")}),
+        "s": model("SelectionSlider", slider | {"description": "β"}),
+        "t": model("SelectionSlider", slider | {"description": "a < b", "index": 0}),
+        "stack": model("Stack", {"children": refer("one", "two")}),
+        "one": model("Stack", {"children": refer("f0", "f1")}),
+        "two": model("Stack", {"children": refer("f2", "f3")}),
+        "words": model("HTML", {"value": f'<p class="reprise-explorer-alt">{words}</p>'}),
+    } | {f"f{i}": image(frame) for i, frame in enumerate(FRAMES)}
+    data = {frames.VIEW: {"model_id": "box"}, "text/plain": "VBox()"}
+    cell = {"cell_type": "code", "execution_count": 1, "metadata": {}, "source": "explore(...)"}
+    cell["outputs"] = [{"output_type": "display_data", "metadata": {}, "data": data}]
+    title = {"cell_type": "markdown", "metadata": {}, "source": "# The Written One"}
+    figures = [plots.Picture(frame, "webp", 6, 3, "What is seen.", "What to see.") for frame in FRAMES[:2]]
+    cell["outputs"] += [
+        {"output_type": "display_data", "metadata": {}, "data": figure._repr_mimebundle_()} for figure in figures
     ]
-    assert words == "Move &amp; see."
-    assert pages.read_explorer({"metadata": {}, "cells": []}) is None
+    metadata = {"reprise": RECORD, "language_info": {"name": "python"}, "widgets": {frames.STATE: {"state": state}}}
+    return {"metadata": metadata, "cells": [title, cell], "nbformat": 4, "nbformat_minor": 4}
+
+
+def test_explorer_of_an_executed_notebook_is_read_frame_by_frame():
+    (explorer,) = frames.read_explorers(notebook_with()).values()
+    assert explorer.sliders == [frames.Slider("β", ["1", "2"], 1), frames.Slider("a < b", ["1", "2"], 0)]
+    assert [frame.data for frame in explorer.frames] == FRAMES
+    assert explorer.opens_at == 2
+    assert explorer.words == "Move &amp; see."
+    assert frames.read_explorers({"metadata": {}, "cells": []}) == {}
+    assert frames.read_explorers(notebook_with(classes=())) == {}
+
+
+def build_notebook(root: Path, notebook: dict) -> BeautifulSoup:
+    (root / "notebooks/memory/written-one.md").unlink()
+    (root / "notebooks/memory/written-one.ipynb").write_text(json.dumps(notebook))
+    configuration = (root / "conf.py").read_text().replace("myst_parser", "myst_nb")
+    configuration += "nb_execution_mode = 'off'\nnb_ipywidgets_js = {}\n"
+    configuration += "source_suffix = {'.md': 'myst-nb', '.ipynb': 'myst-nb'}\n"
+    (root / "conf.py").write_text(configuration)
+    build(root)
+    return BeautifulSoup((root / "_build/html/notebooks/memory/written-one.html").read_text(), "html.parser")
+
+
+def test_explorer_of_a_chapter_becomes_images_and_range_inputs_and_its_widget_state_stays_behind(root):
+    page = build_notebook(root, notebook_with())
+    (figure,) = page.select("figure.reprise-explorer")
+    sources = json.loads(figure["data-frames"])
+    folder = root / "_build/html/notebooks/memory"
+    assert [(folder / source).read_bytes() for source in sources] == FRAMES
+    image = figure.img
+    assert (image["src"], image["alt"]) == (sources[2], "β = 2, a < b = 1")
+    assert (image["width"], image["height"]) == ("4", "2")  # drawn 1.5 times as large as shown
+    assert page.find(id=image["aria-describedby"]).text == "Move & see."
+    labels = {page.find(id=label["for"])["value"]: label.text for label in figure.select("label")}
+    assert labels == {"1": "β", "0": "a < b"}
+    assert "jupyter.widget" not in str(page)
+
+
+def test_figures_of_a_chapter_become_files_fetched_when_needed(root):
+    page = build_notebook(root, notebook_with())
+    first, second = page.select("figure.reprise-figure img")
+    folder = root / "_build/html/notebooks/memory"
+    assert [(folder / image["src"]).read_bytes() for image in (first, second)] == FRAMES[:2]
+    assert (first.get("loading"), second["loading"]) == (None, "lazy")
+    assert second["alt"] == "What is seen."
+
+
+def test_widget_that_needs_a_kernel_is_a_warning(root):
+    with pytest.raises(AssertionError, match="a widget that is no explorer needs a kernel"):
+        build_notebook(root, notebook_with(classes=()))

@@ -64,9 +64,12 @@ def pixels_of(picture: plots.Picture) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(picture.image)).convert("RGBA"))
 
 
-@pytest.mark.parametrize("page", ["#ffffff", DARK_PAGE])
-def test_text_reads_on_the_light_and_on_the_dark_page(page):
-    assert contrast(plots.INK, page) > 4
+def test_text_reads_on_light_pages_and_brightened_as_the_site_does_on_dark_ones():
+    factor = float(re.search(r'data-theme="dark"\].* img \{ filter: brightness\(([\d.]+)\)', SHEET).group(1))
+    brightened = "#" + "".join(f"{round(int(plots.INK[i : i + 2], 16) * factor):02x}" for i in (1, 3, 5))
+    assert contrast(plots.INK, "#ffffff") >= 4.5  # what WCAG asks of text
+    assert contrast(brightened, DARK_PAGE) >= 4.5
+    assert contrast(plots.INK, DARK_PAGE) > 4  # in a dark notebook, where nothing is brightened
 
 
 @pytest.mark.parametrize("page", ["#ffffff", DARK_PAGE])

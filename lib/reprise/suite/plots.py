@@ -2,7 +2,7 @@
 
 The method is always vermillion, baselines are gray, an ablation is blue and hollow (dashed line, open markers,
 outlined band). Seeds are shown as a mean with its 95 % interval, never as a lone curve. Backgrounds are transparent,
-and text has a gray that keeps a contrast above 4 on white and on the site's dark background. Images are drawn at
+and text has a gray that keeps a contrast above 4.5 on white and on the site's dark pages. Images are drawn at
 twice the shown size, for dense screens, and reduced to 64 colors, which leaves 13 to 30 KB of a line plot.
 
 Figures are plain `matplotlib.figure.Figure` objects that pyplot does not know: nothing is shown twice, no window
@@ -28,7 +28,7 @@ METHOD = "#D55E00"
 ABLATION = "#0072B2"
 BASELINE = "#666C73"
 BASELINE2 = "#8F949A"
-INK = "#757B82"  # text and axes: contrast 4.3 on white, 4.4 on the dark page
+INK = "#70767D"  # text and axes: contrast 4.6 on white, 4.1 on a dark page, 5.7 on the site's, which brightens figures
 # Okabe and Ito's colors without black and yellow, of which the dark and the white page would each swallow one
 PALETTE = [METHOD, ABLATION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 

@@ -6,22 +6,21 @@ says how to cite it, every page what a link to it shows elsewhere. The repositor
 `pyproject.toml` alone.
 """
 
-import base64
 import html
-import itertools
 import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.ext.mathjax import html_visit_displaymath, html_visit_math
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from reprise.suite import evidence
+from reprise.suite import evidence, frames
 from reprise.suite.catalogue import PARTS, Card
 from reprise.suite.house import House, repository_url
-from reprise.suite.pages import cite, claims, social
+from reprise.suite.pages import cite, claims, light, social
 from reprise.suite.pages.cite import Citation
 from reprise.suite.pages.page import Catalogue, Page, authors, counted_chips
 from reprise.suite.pages.paper_map import Map
@@ -49,8 +48,11 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-read", cite.add_section, priority=400)  # before the table of contents is read off
     app.connect("env-get-updated", _number_exercises_by_page, priority=900)  # after they were numbered
     app.connect("env-get-updated", _write_all_in_a_new_order)
-    app.connect("html-page-context", _without_idle_mathjax, priority=900)  # after it was added
     app.connect("html-page-context", social.add_tags)
+    app.add_html_math_renderer("katex", (html_visit_math, None), (html_visit_displaymath, None))
+    app.connect("doctree-resolved", light.plain_explorers)
+    app.connect("doctree-resolved", light.figures_as_files)
+    app.connect("html-page-context", light.carry_what_is_needed, priority=900)  # after others added theirs
     app.connect("build-finished", _write_sitemap)
     app.connect("build-finished", claims.write)
     return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
@@ -101,13 +103,6 @@ def _write_all_in_a_new_order(app: Sphinx, env) -> list[str]:
     return [] if order == before else list(env.found_docs)
 
 
-def _without_idle_mathjax(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
-    # Sphinx gives its 2 MB to every page above one with mathematics, the front page among them
-    if not app.env.get_domain("math").data["has_equations"].get(pagename):
-        scripts = context["script_files"]
-        scripts[:] = [s for s in scripts if getattr(s, "filename", None) is None or "mathjax" not in s.filename]
-
-
 def _load_catalogue(app: Sphinx) -> None:
     app.reprise_catalogue = Catalogue(House(Path(app.srcdir)))
 
@@ -154,7 +149,7 @@ class PartList(Page):
 
 
 class FrontExplorer(Page):
-    """The first explorer of an executed chapter, as plain images and range inputs: light enough for a front page."""
+    """The first explorer of an executed chapter."""
 
     required_arguments = 1
 
@@ -166,89 +161,12 @@ class FrontExplorer(Page):
         if card not in self.written():
             return []
         notebook = json.loads(self.catalogue.house.notebook(card.part, slug).read_text(encoding="utf-8"))
-        found = read_explorer(notebook)
-        if found is None:
+        explorers = list(frames.read_explorers(notebook).values())
+        if not explorers:
             LOG.warning("front-explorer: the notebook of %s keeps no explorer", slug, location=self.get_location())
             return []
-        sliders, frames, words = found
-        sources = [self.store(f"{slug}-{number}", frame) for number, frame in enumerate(frames)]
-        first = 0
-        for slider in sliders:
-            first = first * len(slider["options"]) + slider["index"]
-        inputs = "".join(
-            f"<label><span>{html.escape(slider['name'])}</span>"
-            f'<input type="range" min="0" max="{len(slider["options"]) - 1}" value="{slider["index"]}" '
-            f"data-options='{html.escape(json.dumps(slider['options']))}'>"
-            f"<output>{html.escape(slider['options'][slider['index']])}</output></label>"
-            for slider in sliders
-        )
-        return self.raw(
-            f"<figure class=\"reprise-front\" data-frames='{html.escape(json.dumps(sources))}' "
-            f"data-names='{html.escape(json.dumps([frame['name'] for frame in frames]))}'>"
-            f'<img src="{sources[first]}" alt="{html.escape(frames[first]["name"])}" width="680">'
-            f'<div class="reprise-front-sliders" hidden>{inputs}</div>'
-            f"<figcaption>{words} From the chapter "
-            f'<a href="{self.link(card)}">{html.escape(card.title)}</a>.</figcaption>'
-            "</figure>"
-        )
-
-    def store(self, name: str, frame: dict) -> str:
-        images = Path(self.env.app.outdir) / "_images"
-        images.mkdir(parents=True, exist_ok=True)
-        (images / f"explorer-{name}.{frame['format']}").write_bytes(frame["data"])
-        return f"{self.top()}_images/explorer-{name}.{frame['format']}"
-
-
-def read_explorer(notebook: dict) -> tuple[list[dict], list[dict], str] | None:
-    """The first explorer in a notebook's widget state: its sliders, its frames in the order of the grid, its words.
-
-    Each slider has name, options (texts) and index; each frame data (bytes), format and name; the words are HTML text
-    without the paragraph's tags. None where there is no explorer.
-    """
-    states = (
-        notebook["metadata"].get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
-    )
-
-    def model(reference: str) -> dict:
-        return states[reference.removeprefix("IPY_MODEL_")]
-
-    views = [
-        output["data"]["application/vnd.jupyter.widget-view+json"]["model_id"]
-        for cell in notebook["cells"]
-        for output in cell.get("outputs", ())
-        if "application/vnd.jupyter.widget-view+json" in output.get("data", {})
-    ]
-    boxes = [states[view]["state"] for view in views if view in states]
-    box = next((box for box in boxes if "reprise-explorer" in box.get("_dom_classes", ())), None)
-    if box is None:
-        return None
-    children = [model(child) for child in box["children"]]
-    sliders = [
-        {
-            "name": child["state"]["description"],
-            "options": list(child["state"]["_options_labels"]),
-            "index": child["state"]["index"],
-        }
-        for child in children
-        if child["model_name"] == "SelectionSliderModel"
-    ]
-    words = next(child["state"]["value"] for child in children if child["model_name"] == "HTMLModel")
-    words = words.removeprefix('<p class="reprise-explorer-alt">').removesuffix("</p>")
-
-    def frames(node: dict) -> list[dict]:
-        if node["model_name"] == "StackModel":
-            return [frame for child in node["state"]["children"] for frame in frames(model(child))]
-        (buffer,) = node["buffers"]
-        return [{"data": base64.b64decode(buffer["data"]), "format": node["state"]["format"]}]
-
-    picture = next((child for child in children if child["model_name"] == "StackModel"), None)
-    if picture is None:
-        return None
-    found = frames(picture)
-    positions = itertools.product(*(slider["options"] for slider in sliders))
-    for frame, values in zip(found, positions, strict=True):
-        frame["name"] = ", ".join(f"{slider['name']} = {value}" for slider, value in zip(sliders, values))
-    return sliders, found, words
+        more = f' From the chapter <a href="{self.link(card)}">{html.escape(card.title)}</a>.'
+        return self.raw(frames.figure(explorers[0], f"{slug}-0", Path(self.env.app.outdir), self.top(), more))
 
 
 # --- small things -----------------------------------------------------------------------------------------------------

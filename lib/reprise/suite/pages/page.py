@@ -40,6 +40,11 @@ class Catalogue:
         return next((card for card in self.cards.values() if docname(card) == name), None)
 
 
+def way_to_top(name: str) -> str:
+    """The way from the page of that name to the top of the site, "" or "../"…"""
+    return "../" * name.count("/")
+
+
 class Page(SphinxDirective):
     """A directive whose page is read again at every build, because records change without it."""
 
@@ -54,7 +59,7 @@ class Page(SphinxDirective):
 
     def top(self) -> str:
         """The way from this page to the top of the site, "" or "../"…"""
-        return "../" * self.env.docname.count("/")
+        return way_to_top(self.env.docname)
 
     def page(self, docname: str) -> str:
         """The way from this page to another."""
