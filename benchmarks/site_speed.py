@@ -3,7 +3,8 @@
 Served with gzip, as public hosts do, to an empty cache: at full speed, and on a line of 1.6 Mbit/s with 150 ms
 per round trip ("slow 4G", as page-speed tools throttle). `answers` is the time from navigation to the first slider move
 that changes the picture: a script in the page tries until one does. `plain` are the bytes without compression, which is
-what a page opened from disk reads; the frames that explorers fetch when used are counted apart. Medians of the visits.
+what a page opened from disk reads. Both count what an opened page fetches; figures far down and the frames of explorers
+are fetched when a reader comes near them. Medians of the visits.
 """
 
 import statistics
