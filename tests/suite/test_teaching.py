@@ -53,6 +53,8 @@ def root(tmp_path_factory) -> Path:
     (root / "conf.py").write_text(
         "extensions = ['myst_nb', 'sphinx_exercise', 'reprise.suite.teaching']\n"
         "html_theme = 'sphinx_book_theme'\nexclude_patterns = ['_build', 'book']\nnb_execution_mode = 'off'\n"
+        # said here, because extensions write into Sphinx's default, which the next application of a process inherits
+        "source_suffix = {'.rst': 'restructuredtext', '.md': 'myst-nb', '.ipynb': 'myst-nb'}\n"
         "html_theme_options = {'use_download_button': True, 'launch_buttons': {'colab_url': 'https://colab.site'},\n"
         "                      'repository_url': 'https://github.com/some-owner/some-name'}\n"
     )
