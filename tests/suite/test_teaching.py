@@ -46,7 +46,11 @@ def root(tmp_path_factory) -> Path:
         if "wombat" in cell.source:
             cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "'wombat'"}, execution_count=1)]
     write_notebook(house.notebook("memory", "tiny"), notebook)
-    (root / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/some-owner/some-name"\n')
+    (root / "pyproject.toml").write_text(
+        '[project]\nname = "x"\nversion = "0.1"\n[project.urls]\nRepository = "https://github.com/some-owner/some-name"\n'
+    )
+    (root / "book/references.bib").write_text("")
+    (root / "CITATION.cff").write_text('title: The Book\nauthors: [{name: The Authors}]\nversion: "0.1"\n')
     (root / "index.md").write_text(
         "# Start\n\n```{reading-path} one\n```\n\n```{toctree}\nnotebooks/memory/tiny\n```\n"
     )
