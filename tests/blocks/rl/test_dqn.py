@@ -35,6 +35,7 @@ def _exact():
 
 
 @pytest.mark.parametrize(("nstep", "double", "max_steps"), [(1, False, 3), (1, True, 7)])
+@pytest.mark.usefixtures("unchecked")
 def test_q_values_of_a_chain_are_exact_although_episodes_are_cut(nstep, double, max_steps):
     env = Tabular(SEEDS, *_chain(), envs=4, max_steps=max_steps)
     config = dqn.Config((), learning_rate=0.03, target_every=25, loss="mse", double=double)
@@ -121,6 +122,7 @@ def _trained(seeds, updates=200, masks=None):
     return agent
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_run_is_the_same_in_a_stack_and_alone():
     many, one = _trained(list(range(10))), _trained([6])
     torch.testing.assert_close(many.net.params.flat[6:7], one.net.params.flat, atol=1e-5, rtol=1e-4)

@@ -30,6 +30,7 @@ class Arms(TensorEnv):
         return state
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_better_arm_is_found_and_its_worth_known():
     env = Arms(SEEDS, envs=16)
     agent = ppo.create(SEEDS, 1, n_actions=2, config=ppo.Config((8,), learning_rate=1e-2, epochs=4))
@@ -44,6 +45,7 @@ def test_the_better_arm_is_found_and_its_worth_known():
     assert ppo.value(agent, obs).mean().item() == pytest.approx(0.8, abs=0.1)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_pole_is_balanced_ten_times_longer_than_at_random():
     def lengths():
         test = CartPole(SEEDS, envs=10, stream="test")
@@ -178,6 +180,7 @@ def _trained(world, seeds, rounds=5, masks=None):
 
 
 @pytest.mark.parametrize("world", [Pendulum, CartPole])
+@pytest.mark.usefixtures("unchecked")
 def test_a_run_is_the_same_in_a_stack_and_alone(world):
     many, one = _trained(world, list(range(10))), _trained(world, [6])  # 200 gradient steps
     torch.testing.assert_close(many.params.flat[6:7], one.params.flat, atol=1e-5, rtol=1e-3)

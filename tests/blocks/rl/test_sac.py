@@ -1,4 +1,4 @@
-"""SAC: the closed form of a one-step problem, the Riccati gain, gradients of one run by itself, independent runs."""
+"""SAC: the closed form of a one-step problem, gradients of one run by itself, independent runs."""
 
 import math
 
@@ -31,31 +31,22 @@ class Bandit(TensorEnv):
         return state
 
 
-def test_the_policy_of_a_one_step_problem_is_the_soft_optimum():
-    # max E[r] + α H is the density ∝ exp(r / α): a Gaussian at 0.2 with deviation 0.1, well inside [-1, 1]
-    env = Bandit(SEEDS, envs=16)
-    settings = {"hidden": (32, 32), "activation": "tanh", "critic_learning_rate": 5e-3, "actor_learning_rate": 3e-3}
-    agent = sac.create(SEEDS, 1, 1, sac.Config(**settings, alpha=0.5, alpha_learning_rate=0.0))
-    replay = Replay.of(env, 2000)
-    loop.off_policy(
-        env,
-        replay,
-        lambda obs, step: sac.act(agent, obs, explore=True),
-        lambda batch: sac.update(agent, batch),
-        steps=900,
-        random_steps=60,
+@pytest.mark.usefixtures("unchecked")
+def test_one_step_problems_have_the_soft_optimum_at_a_fixed_temperature_and_at_a_fixed_entropy():
+    # max E[r] + α H is the density ∝ exp(r / α), for α = 0.5 a Gaussian at 0.2 with deviation 0.1, well inside [-1, 1];
+    # three runs keep that α, the same three again move it until the deviation is 0.05: variances are as temperatures
+    seeds, target = SEEDS * 2, math.log(0.05) + 0.5 * math.log(2 * math.pi * math.e)
+    env, entropies = Bandit(seeds, envs=16), []
+    config = sac.Config(
+        hidden=(32, 32),
+        activation="tanh",
+        critic_learning_rate=5e-3,
+        actor_learning_rate=3e-3,
+        alpha=0.5,
+        alpha_learning_rate=torch.tensor([0.0] * 3 + [0.02] * 3),
+        target_entropy=target,
     )
-    drawn = sac.act(agent, torch.ones(3, 20_000, 1), explore=True)
-    assert drawn.mean().item() == pytest.approx(0.2, abs=0.03)
-    assert drawn.std(1).mean().item() == pytest.approx(0.1, rel=0.15)
-    assert torch.equal(agent.alpha, torch.full((3,), 0.5))
-
-
-def test_temperatures_hold_the_entropy_at_its_target_and_the_mean_at_the_optimum():
-    target = math.log(0.05) + 0.5 * math.log(2 * math.pi * math.e)  # deviation 0.05
-    env, entropies = Bandit(SEEDS, envs=16), []
-    settings = {"hidden": (32, 32), "activation": "tanh", "critic_learning_rate": 5e-3, "actor_learning_rate": 3e-3}
-    agent = sac.create(SEEDS, 1, 1, sac.Config(**settings, alpha_learning_rate=0.02, target_entropy=target))
+    agent = sac.create(seeds, 1, 1, config)
     loop.off_policy(
         env,
         Replay.of(env, 2000),
@@ -64,9 +55,12 @@ def test_temperatures_hold_the_entropy_at_its_target_and_the_mean_at_the_optimum
         steps=900,
         random_steps=60,
     )
-    assert torch.stack(entropies[-200:]).mean().item() == pytest.approx(target, abs=0.1)
-    assert sac.act(agent, torch.ones(3, 1, 1)).mean().item() == pytest.approx(0.2, abs=0.03)
-    assert agent.alpha.mean().item() == pytest.approx(0.125, rel=0.3)  # deviation² goes with α
+    drawn = sac.act(agent, torch.ones(6, 20_000, 1), explore=True)[..., 0]
+    torch.testing.assert_close(drawn.view(2, 3, -1).mean((1, 2)), torch.tensor([0.2, 0.2]), atol=0.03, rtol=0)
+    torch.testing.assert_close(drawn.std(1).view(2, 3).mean(1), torch.tensor([0.1, 0.05]), atol=0, rtol=0.15)
+    assert torch.equal(agent.alpha[:3], torch.full((3,), 0.5))
+    assert 0.5 < agent.alpha[3:].mean().item() / 0.125 < 2  # the learned curvature at 0.2 is a rough one
+    assert torch.stack(entropies[-200:], 1)[3:].mean().item() == pytest.approx(target, abs=0.1)
 
 
 def _batch(rng, size=8):
@@ -155,6 +149,7 @@ def _stores(agent):
     return [agent.actor.params, agent.critic.params, agent.critic_target.params, agent.temperature]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_run_is_the_same_in_a_stack_and_alone():
     many, one = _trained(list(range(10))), _trained([6])
     for together, alone in zip(_stores(many), _stores(one)):

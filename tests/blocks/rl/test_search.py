@@ -37,6 +37,7 @@ def test_candidates_are_mirrored_pairs_at_the_right_distance():
     torch.testing.assert_close(up.std((1, 2)), torch.tensor([0.1, 0.2, 0.3]), atol=0, rtol=0.03)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_optimum_is_reached_and_the_scale_of_scores_does_not_matter():
     found = []
     for scale in (1.0, 1000.0):
