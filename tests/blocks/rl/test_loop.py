@@ -1,8 +1,12 @@
 """Loops and evaluation: counts, schedules, hooks, and episodes played to their own ends."""
 
+import re
+import textwrap
+
 import pytest
 import torch
 
+from reprise.blocks import rl
 from reprise.blocks.rl import evaluate, loop
 from reprise.blocks.rl.buffer import Replay
 from reprise.blocks.rl.envs import CartPole, Pendulum, Tabular
@@ -98,3 +102,21 @@ def test_new_worlds_of_the_same_seeds_give_the_same_episodes():
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_example_that_the_package_shows_runs():
+    shown = re.search(r"\n\n(    from .*?)\n\nModules", rl.__doc__, re.DOTALL).group(1)
+    shorter = {
+        "steps=5000": "steps=40",
+        "random_steps=250": "random_steps=20",
+        "evaluate_every=1000": "evaluate_every=8",
+    }
+    for long, short in shorter.items():
+        assert long in shown
+        shown = shown.replace(long, short)
+    made = {}
+    exec(textwrap.dedent(shown), made)
+    assert made["curve"].steps == [8, 16, 24, 32, 40]
+    assert made["curve"].values.shape == (10, 5)
+    assert not torch.equal(made["curve"].values[:, 1], made["curve"].values[:, 4])
