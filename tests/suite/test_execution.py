@@ -7,11 +7,13 @@ import threading
 import time
 
 import nbformat
+import numpy as np
 import pytest
 from tiny import chapter, fence, make_house
 
 from reprise.suite import execution, house, progress
 from reprise.suite.catalogue import find_card
+from reprise.suite.chapter import FullRecord
 from reprise.suite.errors import RepriseError
 from reprise.suite.evidence import MIME, read_record
 from reprise.suite.execution import execute, read_source, refresh_prose, repository_url, state_of
@@ -253,3 +255,26 @@ def test_what_stands_below_the_evidence_ages_no_full_run(executed):
     assert new[1] == stamps[1]
     source.cells.insert(next(i for i, c in enumerate(source.cells) if c.cell_type == "code"), below)
     assert execution.source_digest(card, source, "full") != stamps[1]
+
+
+def test_the_first_cell_is_the_same_in_whatever_order_the_record_keeps_its_seconds(executed):
+    """JSON sorts the record's keys when the notebook is written."""
+    source = read_source(executed, find_card("tiny-a", executed))
+
+    def first(seconds):
+        cells = execution._set_up(source, seconds).cells
+        return next(cell.source for cell in cells if cell.cell_type == "code")
+
+    assert first({"b": 7, "a": 9}) == first({"a": 9, "b": 7}) != first({"a": 9})
+
+
+def test_what_a_notebook_keeps_of_a_full_record_as_text_is_its_verdicts_alone():
+    """Its card and curves weighed 60 KB in executed notebooks."""
+    card = find_card("modern-hopfield")
+    record = {"evidence": [{"claim": card.claims[0].id, "mean": 1.0, "low": 0.9, "high": 1.1, "verdict": "weaker"}]}
+    text = repr(FullRecord(card, record, {"curve": np.zeros(1000)}))
+    assert "weaker" in text
+    assert card.claims[0].id in text
+    assert "array" not in text
+    assert card.claims[0].says not in text
+    assert repr(FullRecord(card, None, {})) == "no full run on record"

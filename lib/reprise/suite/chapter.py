@@ -56,7 +56,7 @@ def begin(slug: str, profile: str = "quick", device: str = "auto", first_seed: i
 class Run:
     """One execution of a chapter: its profile, device and seeds, and the findings so far."""
 
-    card: catalogue.Card
+    card: catalogue.Card = field(repr=False)
     profile: str
     device: torch.device
     first_seed: int
@@ -191,7 +191,7 @@ class Evidence:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FullRecord:
     """A recorded full run, or the plain statement that there is none; `curves` are the arrays it kept."""
 
@@ -201,6 +201,9 @@ class FullRecord:
 
     def __bool__(self) -> bool:
         return self.record is not None
+
+    def __repr__(self) -> str:  # which an executed notebook keeps: no card, no curves
+        return evidence.as_text(self.card, self.record) if self else "no full run on record"
 
     def _repr_html_(self) -> str:
         if self.record is None:

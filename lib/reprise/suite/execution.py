@@ -89,7 +89,7 @@ progress.watch({seconds})"""
 def _set_up(notebook: NotebookNode, cell_seconds: dict[str, int]) -> NotebookNode:
     """Write the notebook's first code cell; `cell_seconds` as in the record."""
     setup = next(cell for cell in notebook.cells if cell.metadata.get("reprise_setup"))
-    setup.source = SETUP.format(address=repository_url(), seconds=json.dumps(dict(cell_seconds)))
+    setup.source = SETUP.format(address=repository_url(), seconds=json.dumps(dict(cell_seconds), sort_keys=True))
     return notebook
 
 
