@@ -130,8 +130,11 @@ def test_light_and_dark_are_one_key_away_and_last(browser, how):
     browser.js("localStorage.clear()")
 
 
+THEME = "document.documentElement.dataset.theme"
+
+
 def theme(browser: Browser) -> str:
-    return browser.js("return document.documentElement.dataset.theme")
+    return browser.js(f"return {THEME}")
 
 
 # --- everyone can use it ----------------------------------------------------------------------------------------------
@@ -143,9 +146,10 @@ def test_axe_finds_nothing_serious_light_or_dark_large_or_small(browser, page):
     found = {}
     for name, size in (("large", DESKTOP), ("small", PHONE)):
         browser.look("light", size)
+        browser.wait(f"return {THEME} === 'light'", "the page does not turn light")
         found[f"light, {name}"] = browser.violations()
         browser.look("dark", size)
-        assert theme(browser) == "dark"
+        browser.wait(f"return {THEME} === 'dark'", "the page does not turn dark")
         found[f"dark, {name}"] = browser.violations(["color-contrast", "link-in-text-block"])  # all that dark changes
     assert {where: complaints for where, complaints in found.items() if complaints} == {}
 
