@@ -15,7 +15,6 @@ Queries are integers in [0, modulus)^operands; leading axes are free: (runs, que
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -329,8 +328,3 @@ def never_seen(
     """Which queries do not occur in `seen` in any order of their digits."""
     known = {tuple(row) for row in seen.sort(-1).values.tolist()}
     return torch.tensor([tuple(row) not in known for row in queries.sort(-1).values.tolist()], dtype=torch.bool)
-
-
-def texts(task: ChainSums, tokens: Int[Tensor, "rows length"]) -> Sequence[str]:
-    """Rows of tokens as text."""
-    return [task.write(row) for row in tokens]
