@@ -12,8 +12,8 @@ from reprise.language import b_star
 
 TINY = replace(
     b_star.QUICK, modulus=5, gold=40, practice=40, choose=6, held=6, test=25, sampled=10, tries=6, best=2, width=16,
-    heads=2, mlp=32, first_steps=120, first_batch=32, rounds=3, looks=(1, 3), asked=15, samples=4, wanted=2, steps=5,
-    batch=16,
+    heads=2, mlp=32, first_accuracy=0.4, first_steps=200, rounds=3, looks=(1, 3), asked=15, samples=4, wanted=2,
+    steps=5, batch=16,
 )  # fmt: skip
 SEEDS = (3, 4)
 
@@ -134,13 +134,14 @@ def test_held_out_scores_of_the_first_configuration_are_those_of_that_configurat
     assert both[0][0] != both[1][0]
 
 
-def test_conditions_start_alike_and_make_as_many_updates(outcome):
+def test_conditions_start_alike_and_make_as_many_updates(start, outcome):
     for values in outcome.measures.values():
         torch.testing.assert_close(values[0], values[0, :1].expand_as(values[0]), rtol=0, atol=1e-6, equal_nan=True)
     updates = outcome.learner.optimizer.steps.flatten().unflatten(0, (-1, 2))
-    for condition, own in zip(outcome.conditions, updates):
-        rounds = 1 if condition.restarts else TINY.rounds  # a restart puts the count back, too
-        assert (own == TINY.first_steps + rounds * TINY.steps).all()
+    for i, (condition, own) in enumerate(zip(outcome.conditions, updates)):
+        learned = outcome.kept[:, i] > 0  # a round in which nothing is selected teaches nothing
+        rounds = learned[-1] if condition.restarts else learned.sum(0)  # a restart puts the count back, too
+        assert (own == start.optimizer.steps.flatten() + rounds * TINY.steps).all()
 
 
 def test_fixed_conditions_may_keep_samples_that_adaptive_ones_have_spent_on_choosing(data, start):
@@ -159,21 +160,34 @@ def test_a_run_without_steps_stays_where_it_was(data, start):
     assert torch.equal(still.learner.model.params.flat, start.model.params.flat)
 
 
-def test_the_pool_holds_gold_and_selected_solutions_of_their_own_queries(data, start):
+def test_the_pool_holds_the_selected_solutions_of_their_own_queries(data, start):
     found = b_star.explore(TINY, start.model, data.practice, 4, 1.0, RunRNG(SEEDS, "try"))
     kept = chains.select(found.codes, found.reward, torch.tensor([0.5, 0.0]))
-    queries, solutions, sizes = b_star.pool(data.gold, data.solutions, data.practice, found, kept)
+    queries, solutions, sizes = b_star.pool(data.practice, found, kept)
     for run in range(2):
         size = int(sizes[run])
-        assert size == TINY.gold + int(kept[run].sum())
-        got = {
-            (*q, *y) for q, y in zip(queries[run, TINY.gold : size].tolist(), solutions[run, TINY.gold : size].tolist())
-        }
-        expected = {
-            (*data.practice[run, i].tolist(), *found.tokens[run, i, j].tolist()) for i, j in kept[run].nonzero()
-        }
-        assert got == expected
+        assert size == int(kept[run].sum())
+        got = {(*q, *y) for q, y in zip(queries[run, :size].tolist(), solutions[run, :size].tolist())}
+        places = kept[run].nonzero()
+        assert got == {(*data.practice[run, i].tolist(), *found.tokens[run, i, j].tolist()) for i, j in places}
         assert TINY.task.check(queries[run, :size], solutions[run, :size]).answer.all()
+
+
+def test_who_has_selected_nothing_learns_nothing(data, start):
+    greedy = b_star.Condition("asks for too much", 1.0, 5.0)
+    outcome = b_star.self_teach(replace(TINY, rounds=1), data, start, (b_star.WARM, greedy))
+    unchanged = (outcome.learner.model.params.flat[2:] == start.model.params.flat).all(1)
+    assert unchanged.all()
+    assert (outcome.learner.model.params.flat[:2] != start.model.params.flat).any()
+    assert (outcome.kept[0, 1] == 0).all()
+
+
+def test_the_first_reasoners_stop_at_the_accuracy_asked_for(data, start):
+    reached = b_star.greedy_accuracy(TINY, start.model, data.practice)
+    steps = start.optimizer.steps.flatten()
+    assert ((reached >= TINY.first_accuracy) | (steps == TINY.first_steps)).all()
+    shorter = b_star.first_learner(replace(TINY, first_steps=int(steps[0]) - 10), data)
+    assert b_star.greedy_accuracy(TINY, shorter.model, data.practice)[0] < TINY.first_accuracy
 
 
 def test_rewards_above_one_half_tell_right_from_lucky(data, start):
@@ -234,8 +248,8 @@ def test_settings_follow_the_card():
 
 
 def test_choices_are_the_best_trials():
-    common = {name: sum(row.values()) for name, row in b_star.TRIALS.items() if name.startswith("rate")}
-    assert max(common, key=common.get) == f"rate {b_star.QUICK.rate:g}, target {b_star.QUICK.target}"
+    common = {name: sum(row.values()) for name, row in b_star.TRIALS.items() if name.startswith("target")}
+    assert max(common, key=common.get) == f"target {b_star.QUICK.target}"
     fixed = {name: row["fixed"] for name, row in b_star.TRIALS.items() if name.startswith("T")}
     assert max(fixed, key=fixed.get) == f"T = {b_star.TUNED.temperature:g}"
     wishes = {name: row["B-STaR"] for name, row in b_star.TRIALS.items() if name.startswith("n*")}
