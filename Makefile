@@ -38,10 +38,11 @@ test: .venv/.ready  ## lint, import rules, tests
 verify: .venv/.ready  ## every chapter again, compared with the committed evidence
 	@$(BIN)/reprise verify
 
-.venv-peers/.ready: tests/peers/requirements.txt requirements.txt pyproject.toml
+.venv-peers/.ready: tests/peers/requirements.txt tests/peers/requirements-no-deps.txt requirements.txt pyproject.toml
 	@echo "Setting up .venv-peers, the public libraries that tests compare with (once; about a minute) ..."
 	@test -x $(PEERS)/python || $(PYTHON) -m venv .venv-peers
 	@$(PEERS)/python -m pip install -q -r tests/peers/requirements.txt
+	@$(PEERS)/python -m pip install -q --no-deps -r tests/peers/requirements-no-deps.txt
 	@$(PEERS)/python -m pip install -q --no-deps -e .
 	@touch $@
 
