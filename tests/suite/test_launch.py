@@ -14,7 +14,8 @@ from sphinx_book_theme.header_buttons.launch import add_launch_buttons
 
 from reprise.suite.execution import read_source, written
 from reprise.suite.house import PACKAGE, House, repository_url
-from reprise.suite.pages import _set_address, docname
+from reprise.suite.pages import _set_address
+from reprise.suite.pages.page import docname
 
 HERE = House(PACKAGE.parents[1])
 WRITTEN = written(HERE)
