@@ -30,7 +30,7 @@ def start(data):
 
 @pytest.fixture(scope="module")
 def outcome(data, start):
-    return b_star.self_teach(TINY, data, start, (*b_star.MAIN, *b_star.ABLATIONS))
+    return b_star.self_teach(TINY, data, start, (*b_star.MAIN, b_star.RANDOM, *b_star.ABLATIONS))
 
 
 # --- the balance score
@@ -58,22 +58,34 @@ def test_impossible_counts_are_refused():
         b_star.balance_score(torch.tensor([3]), torch.tensor([2]), 4)
 
 
-def test_scores_of_samples_equal_loops_over_queries():
+@pytest.mark.parametrize("target", [1, 20, 1000])
+def test_scores_of_samples_equal_loops_over_queries(target):
     generator = torch.Generator().manual_seed(0)
-    codes = torch.randint(4, (2, 12, 6), generator=generator)
-    reward = 3 * torch.rand((2, 12, 6), generator=generator) - 1
-    answer = torch.rand((2, 12, 6), generator=generator) < 0.5
+    codes = torch.randint(5, (2, 12, 6), generator=generator)
+    answer = codes % 2 == 0  # equal solutions have equal answers
+    reward = torch.rand((2, 12, 6), generator=generator) + 0.4 * answer
     found = b_star.Samples(torch.zeros(2, 12, 6, 1, dtype=torch.long), codes, reward, answer, answer)
     thresholds = torch.tensor([0.2, 2.5])  # nothing passes the second
-    ours = b_star.scores(found, thresholds, 3)
-    approved = b_star.scores(replace(found, answer=found.reward > 0.5), thresholds, 3)
-    assert torch.equal(b_star.scores(found, thresholds, 3, "approved"), approved)
-    expected = 0.0
-    for query in range(12):
-        passing = [i for i in range(6) if reward[0, query, i] > 0.2]
-        good = {int(codes[0, query, i]) for i in passing if answer[0, query, i]}
-        expected += min(len(good) / 3, 1) * len(good) / max(len(passing), 1) / 12
+    ours = b_star.scores(found, thresholds, 3, target)
+    lists = []
+    for own, r in zip(codes[0].tolist(), reward[0].tolist()):
+        best = {c: max(r[i] for i in range(6) if own[i] == c) for c in own}
+        lists.append([c for c in sorted(best, key=best.get, reverse=True) if best[c] > 0.2])
+    most = next((m for m in range(1, 7) if sum(len(own[:m]) for own in lists) >= target), 6)
+    good = [(sum(c % 2 == 0 for c in own[:most]), len(own[:most])) for own in lists]
+    expected = sum(min(c / 3, 1) * c / max(n, 1) for c, n in good) / 12
     assert ours.tolist() == pytest.approx([expected, 0.0])
+    quantity = b_star.scores(found, thresholds, 3, target, "quantity")
+    assert float(quantity[0]) == pytest.approx(sum(min(c / 3, 1) for c, _ in good) / 12)
+
+
+def test_a_score_that_sees_steps_does_not_count_lucky_solutions(data, start):
+    found = b_star.explore(TINY, start.model, data.practice, 16, 1.0, RunRNG(SEEDS, "try"))
+    cleaned = replace(found, answer=found.reward > 0.5)
+    level = torch.tensor([0.0, -1.0])
+    approved = b_star.scores(found, level, 2, score="approved")
+    assert torch.equal(approved, b_star.scores(cleaned, level, 2))
+    assert (approved < b_star.scores(found, level, 2)).all()
 
 
 def test_ties_go_to_the_strict_and_the_cool():
@@ -153,6 +165,8 @@ def test_fixed_conditions_may_keep_samples_that_adaptive_ones_have_spent_on_choo
     assert (found.kept[0, 0] <= generous.asked * generous.samples).all()
     assert (found.kept[0, 0] > 0.9 * generous.asked * generous.samples).all()
     assert (found.kept[0, 1] > found.kept[0, 0]).all()
+    paying = replace(same, pays=True)
+    assert torch.equal(b_star.self_teach(generous, data, start, (paying,)).kept[0, 0], found.kept[0, 0])
 
 
 def test_a_run_without_steps_stays_where_it_was(data, start):
