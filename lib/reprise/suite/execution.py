@@ -262,7 +262,11 @@ def _cell_seconds(notebook: NotebookNode) -> dict[str, int]:
 
 
 def _clean(notebook: NotebookNode) -> None:
-    """Drop what papermill and the kernel add and nobody reads: injected cell, times, widths."""
+    """Drop what papermill and the kernel add and nobody reads: injected cell, times, widths, unset layouts."""
+    for state in notebook.metadata.get("widgets", {}).values():
+        for model in state["state"].values():
+            if model["model_name"] == "LayoutModel":  # some forty entries each, of which nearly all are null
+                model["state"] = {name: value for name, value in model["state"].items() if value is not None}
     notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
