@@ -1,7 +1,8 @@
 """References for electric drives: random walks, waves and steps, switched at random, for thousands of tracks at once.
 
 By the rules of the toolbox of Traue, Book, Kirchgässner & Wallscheid (arXiv 1910.09434) as its package
-`gym-electric-motor` 3.0.3 has them. A reference is a share of the limit of the state that is to follow it.
+`gym-electric-motor` 3.0.3 has them, but for "step", whose levels are not yet distributed as there. A reference is a
+share of the limit of the state that is to follow it.
 """
 
 import math
