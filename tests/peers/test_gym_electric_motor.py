@@ -13,9 +13,9 @@ from gym_electric_motor import physical_systems as parts  # noqa: E402
 from gym_electric_motor import reference_generators as theirs  # noqa: E402
 from gym_electric_motor.physical_system_wrappers import DeadTimeProcessor  # noqa: E402
 
+from reprise.blocks import drive_references  # noqa: E402
+from reprise.blocks import drives as ours  # noqa: E402
 from reprise.blocks.seeds import RunRNG  # noqa: E402
-from reprise.control import drive_references  # noqa: E402
-from reprise.control import drives as ours  # noqa: E402
 
 SERIES_LOAD = ours.Load(a=0.01, b=0.05, j_load=1e-4)
 FREE = ours.Load(j_load=1e-4)

@@ -11,9 +11,9 @@ from gymnasium.utils.env_checker import check_env
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
+from reprise.blocks import drives
+from reprise.blocks.drives import EXTERNAL, LOADS, MOTORS, PERMANENT, PMSM, SERIES, SHUNT, Drives, Load
 from reprise.blocks.seeds import RunRNG
-from reprise.control import drives
-from reprise.control.drives import EXTERNAL, LOADS, MOTORS, PERMANENT, PMSM, SERIES, SHUNT, Drives, Load
 
 COPPER = {  # resistance and inductance of each current's circuit, and the factor of power for three phases
     "series": ([0.064], [5.419e-3], 1.0),

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
+from reprise.blocks.drive_references import WALKS, WAVES, Reference, tracks
 from reprise.blocks.seeds import RunRNG
-from reprise.control.drive_references import WALKS, WAVES, Reference, tracks
 
 STEADY = {"lengths": (400, 400), "frequency_hz": (50.0, 50.0)}  # one sub-episode, two periods of 200 steps
 

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from reprise.blocks.drive_references import Reference, tracks
 from reprise.blocks.seeds import RunRNG
-from reprise.control.drive_references import Reference, tracks
 
 Value = float | Tensor  # one for all drives, or one per drive
 Parameters = Mapping[str, Value]
